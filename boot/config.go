@@ -1,0 +1,53 @@
+package boot
+
+import "time"
+
+// Config is what the kernel command line (and the defaults that the initramfs carries) asks of a boot.
+// The zero value of a field means that nothing was said about it.
+type Config struct {
+	Store      StoreRef      // veneer.store=
+	Deployment string        // veneer.deployment=: serial; empty means the store's default
+	Upper      Upper         // veneer.upper=; Kind "" leaves it to the manifest
+	OnFail     OnFail        // veneer.on-fail=; "" leaves it to the manifest
+	Wait       time.Duration // veneer.wait=: one deadline for everything that has to appear
+	Break      string        // veneer.break=: the step to stop before
+	Debug      bool          // veneer.debug: print every mount as its shell equivalent
+	Unverified bool          // veneer.verify=none: only honoured by an initramfs built with allow-unsigned
+	Quiet      bool          // quiet: good steps are not shown on the console
+	ReadOnly   bool          // ro (and not rw after it): the merged root is mounted read-only
+	Init       string        // init=; "" means the usual search list
+	Panic      *int          // panic=: seconds before a reboot that follows a failure; nil when absent
+	RootDelay  time.Duration // rootdelay=: seconds to wait before the store is looked for
+}
+
+// StoreRef says where the store is: a directory on a device.
+type StoreRef struct {
+	Device DeviceRef
+	Dir    string // directory on that device, slash-separated, without a leading slash; "veneer" by default
+}
+
+// UpperKind is the kind of the writable layer.
+type UpperKind string
+
+// UpperTmpfs is a volatile upper in memory.
+const UpperTmpfs UpperKind = "tmpfs"
+
+// Upper says what the writable layer is.
+type Upper struct {
+	Kind UpperKind
+	Size Size // of the tmpfs
+}
+
+// OnFail is what happens when a step fails.
+type OnFail string
+
+// The policies for a failing step. Fallback and Ephemeral are words of the command line that this version refuses:
+// there is nothing yet to fall back to.
+const (
+	Poweroff  OnFail = "poweroff"
+	Reboot    OnFail = "reboot"
+	Halt      OnFail = "halt"
+	Shell     OnFail = "shell"
+	Fallback  OnFail = "fallback"
+	Ephemeral OnFail = "ephemeral"
+)

@@ -1,0 +1,83 @@
+// Command veneer builds, boots, shows and explains systems whose root is a thin writable layer over a verified base.
+//
+// One file per verb: flags, a call into the library, printing. Built with the tag `onboard` it holds only the verbs of the
+// running machine, and that is the program which travels in the tools layer of every build.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes: 0 done, 1 failed, 2 usage.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// errSilent makes the program exit with exitFailed without a message: the verb has already printed its answer.
+var errSilent = errors.New("failed, and said so")
+
+// usageError marks a mistake in the way the command was called.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, newRoot(), os.Args[1:]))
+}
+
+func run(ctx context.Context, root *cobra.Command, args []string) int {
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errSilent):
+		return exitFailed
+	case errors.As(err, &usage):
+		fmt.Fprintf(root.ErrOrStderr(), "veneer: %v\nSee 'veneer help'.\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(root.ErrOrStderr(), "veneer: %v\n", err)
+	return exitFailed
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "veneer",
+		Short:         "Boot Linux from a verified read-only base with a thin writable layer",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("no such command %q", args[0])}
+			}
+			return cmd.Help()
+		},
+		Args: cobra.ArbitraryArgs,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(hostCommands()...)
+	root.AddCommand(boardCommands()...)
+	return root
+}
+
+// args turns cobra's complaints about positional arguments into usage errors.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, a []string) error {
+		if err := check(cmd, a); err != nil {
+			return usageError{fmt.Errorf("%s: %w", cmd.Name(), err)}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,8 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// boardCommands are the verbs of the running machine, which the build host has too.
+func boardCommands() []*cobra.Command {
+	return []*cobra.Command{}
+}
