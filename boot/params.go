@@ -1,0 +1,80 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// params is the table of everything that the init reads from a command line; docs/parameters.md is made from it.
+var params = []Param{
+	{"veneer.store", "DEVICE[:/DIR]", "Where the store is: LABEL=, UUID=, PARTLABEL=, PARTUUID= or a path below /dev, and the directory on it (/veneer).",
+		func(c *Config, v string, _ bool) (err error) { c.Store, err = ParseStoreRef(v); return err }},
+	{"veneer.deployment", "SERIAL", "Which deployment of the store to boot, instead of its default.",
+		func(c *Config, v string, _ bool) (err error) { c.Deployment, err = v, CheckSerial(v); return err }},
+	{"veneer.upper", "tmpfs[:size=SIZE]", "The writable layer; SIZE in bytes, with K, M or G, or as a percentage of RAM.",
+		func(c *Config, v string, _ bool) (err error) { c.Upper, err = ParseUpper(v); return err }},
+	{"veneer.on-fail", "poweroff|reboot|halt|shell", "What happens when a step fails; shell needs an initramfs with a rescue shell.",
+		func(c *Config, v string, _ bool) (err error) { c.OnFail, err = ParseOnFail(v); return err }},
+	{"veneer.wait", "SECONDS", "One deadline for every device that has to appear (30 seconds; a unit may follow: 500ms, 2m).",
+		func(c *Config, v string, _ bool) (err error) { c.Wait, err = parseSeconds(v); return err }},
+	{"veneer.break", "STEP", "Open the rescue shell before this step, where one was built in; a space in the name may be written as a hyphen.",
+		func(c *Config, v string, _ bool) error {
+			if v == "" {
+				return errors.New("want the name of a step")
+			}
+			c.Break = strings.ReplaceAll(v, "-", " ")
+			return nil
+		}},
+	{"veneer.debug", "", "Print every mount as its shell equivalent.",
+		func(c *Config, v string, has bool) (err error) { c.Debug, err = parseBool(v, has); return err }},
+	{"veneer.verify", "none", "Check neither signature nor blocks; refused unless the initramfs was built with allow-unsigned.",
+		func(c *Config, v string, _ bool) error {
+			if v != "none" {
+				return fmt.Errorf("want none, not %q", v)
+			}
+			c.Unverified = true
+			return nil
+		}},
+	{"veneer.toram", "", "Not supported by this version; refused.", refuse("copying the images to RAM")},
+	{"veneer.reset", "SCOPE", "Not supported by this version; refused.", refuse("reset")},
+	{"init", "PATH", "The program that becomes PID 1 of the merged root, instead of the first of /sbin/init, /usr/lib/systemd/systemd, /etc/init, /bin/init.",
+		func(c *Config, v string, _ bool) error {
+			if !path.IsAbs(v) || strings.ContainsRune(v, 0) {
+				return fmt.Errorf("init %q is not an absolute path", v)
+			}
+			c.Init = v
+			return nil
+		}},
+	{"ro", "", "Mount the merged root read-only.", func(c *Config, _ string, has bool) error { c.ReadOnly = c.ReadOnly || !has; return nil }},
+	{"rw", "", "Mount the merged root writable (the default); the last of ro and rw counts.",
+		func(c *Config, _ string, has bool) error { c.ReadOnly = c.ReadOnly && has; return nil }},
+	{"quiet", "", "Do not show the steps that went well on the console.",
+		func(c *Config, _ string, has bool) error { c.Quiet = c.Quiet || !has; return nil }},
+	{"panic", "SECONDS", "How long a failure stays on the console before poweroff or reboot: 10 by default, 0 for ever, negative not at all.",
+		func(c *Config, v string, _ bool) error {
+			n, err := strconv.ParseInt(v, 10, 32)
+			if err != nil {
+				return fmt.Errorf("want a number of seconds, not %q", v)
+			}
+			secs := int(n)
+			c.Panic = &secs
+			return nil
+		}},
+	{"rootdelay", "SECONDS", "Wait so long before looking for the store; drivers load meanwhile.",
+		func(c *Config, v string, _ bool) error {
+			n, err := strconv.ParseUint(v, 10, 32)
+			if err != nil || time.Duration(n)*time.Second > maxWait {
+				return fmt.Errorf("want a number of seconds up to %d, not %q", maxWait/time.Second, v)
+			}
+			c.RootDelay = time.Duration(n) * time.Second
+			return nil
+		}},
+}
+
+func refuse(what string) func(*Config, string, bool) error {
+	return func(*Config, string, bool) error { return fmt.Errorf("%s is not supported by this version", what) }
+}
