@@ -1,0 +1,76 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxData is the most that mount(2) takes as options: one page, with the NUL that ends it.
+const maxData = 4096 - 1
+
+// Kernel applies operations to the mount namespace of this process.
+type Kernel struct{}
+
+// Apply carries out op. Its error is an *fs.PathError whose path is the target and whose text names every operand.
+func (Kernel) Apply(op Op) error {
+	switch op := op.(type) {
+	case Mount:
+		return op.apply()
+	case Move:
+		return wrap("move mount", op.Target, "from "+op.Source, unix.Mount(op.Source, op.Target, "", unix.MS_MOVE, ""))
+	case Private:
+		return wrap("make private", op.Target, "", unix.Mount("", op.Target, "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	case Unmount:
+		return wrap("unmount", op.Target, "", unix.Unmount(op.Target, unix.UMOUNT_NOFOLLOW))
+	case Mkdir:
+		return op.apply()
+	case Symlink:
+		err := os.Symlink(op.Content, op.Path)
+		if errors.Is(err, fs.ErrExist) {
+			if there, rerr := os.Readlink(op.Path); rerr == nil && there == op.Content {
+				return nil
+			}
+		}
+		return err
+	}
+	return fmt.Errorf("apply %s: unknown operation %T", op, op)
+}
+
+func (m Mount) apply() error {
+	detail := fmt.Sprintf("%s from %q, options %q", m.Type, m.Source, m.Data)
+	if len(m.Data) > maxData {
+		return wrap("mount", m.Target, detail, fmt.Errorf("options of %d bytes: %w", len(m.Data), unix.E2BIG))
+	}
+	if m.Dir != "" {
+		back, err := os.Getwd()
+		if err != nil {
+			return wrap("mount", m.Target, detail, err)
+		}
+		if err := os.Chdir(m.Dir); err != nil {
+			return wrap("mount", m.Target, detail, err)
+		}
+		defer os.Chdir(back)
+	}
+	return wrap("mount", m.Target, detail, unix.Mount(m.Source, m.Target, m.Type, uintptr(m.Flags), m.Data))
+}
+
+func (m Mkdir) apply() error {
+	if err := os.MkdirAll(m.Path, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(m.Path, m.Mode)
+}
+
+func wrap(op, path, detail string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if detail != "" {
+		err = fmt.Errorf("%s: %w", detail, err)
+	}
+	return &fs.PathError{Op: op, Path: path, Err: err}
+}
