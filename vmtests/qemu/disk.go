@@ -1,0 +1,213 @@
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Bus is the way in which a disk is attached to the guest.
+type Bus string
+
+// The buses that QEMU can offer on both architectures.
+const (
+	VirtioBlk  Bus = "virtio-blk"
+	VirtioSCSI Bus = "virtio-scsi"
+	AHCI       Bus = "ahci"
+	NVMe       Bus = "nvme"
+	USB        Bus = "usb" // bulk-only transport
+	UAS        Bus = "uas"
+	SD         Bus = "sd" // the size of the disk must be a power of two
+	CDROM      Bus = "cdrom"
+)
+
+// Buses lists every bus, in the order of the documentation.
+func Buses() []Bus { return []Bus{VirtioBlk, VirtioSCSI, AHCI, NVMe, USB, UAS, SD, CDROM} }
+
+// Disk is a disk image and the way in which the guest sees it.
+type Disk struct {
+	Path     string
+	Format   string // raw or qcow2; raw when empty
+	Bus      Bus    // virtio-blk when empty
+	ReadOnly bool   // the guest sees a write-protected disk
+	Snapshot bool   // what the guest writes is thrown away when QEMU ends
+	Serial   string // serial number that the guest sees; not for USB and SD
+}
+
+// ParseDisk reads FILE[,bus=BUS][,format=FORMAT][,serial=TEXT][,readonly][,snapshot], where a comma in a value is written
+// twice. The format is looked up in the file when none is given.
+func ParseDisk(s string) (Disk, error) {
+	fields := splitCommas(s)
+	d := Disk{Path: fields[0], Bus: VirtioBlk}
+	if d.Path == "" {
+		return Disk{}, fmt.Errorf("disk %q names no file", s)
+	}
+	var errs []error
+	for _, field := range fields[1:] {
+		key, value, _ := strings.Cut(field, "=")
+		switch {
+		case key == "bus":
+			d.Bus = Bus(value)
+		case key == "format":
+			d.Format = value
+		case key == "serial":
+			d.Serial = value
+		case field == "readonly":
+			d.ReadOnly = true
+		case field == "snapshot":
+			d.Snapshot = true
+		default:
+			errs = append(errs, fmt.Errorf("disk %q: unknown option %q; want bus=, format=, serial=, readonly or snapshot", s, field))
+		}
+	}
+	if _, err := attach(d, 0, map[string]bool{}); err != nil {
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Disk{}, err
+	}
+	if d.Format != "" {
+		return d, nil
+	}
+	format, err := imageFormat(d.Path)
+	d.Format = format
+	return d, err
+}
+
+// splitCommas splits at single commas and turns double ones into one.
+func splitCommas(s string) []string {
+	var fields []string
+	var field strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] != ',':
+			field.WriteByte(s[i])
+		case i+1 < len(s) && s[i+1] == ',':
+			field.WriteByte(',')
+			i++
+		default:
+			fields = append(fields, field.String())
+			field.Reset()
+		}
+	}
+	return append(fields, field.String())
+}
+
+// imageFormat tells qcow2 from raw by the magic number, which is all that QEMU itself would look at.
+func imageFormat(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	magic := make([]byte, 4)
+	if n, _ := f.ReadAt(magic, 0); n == len(magic) && string(magic) == "QFI\xfb" {
+		return "qcow2", nil
+	}
+	return "raw", nil
+}
+
+// diskArgs returns the arguments for all disks, with each shared controller before its first user.
+func diskArgs(disks []Disk) ([]string, error) {
+	var args []string
+	var errs []error
+	controllers := map[string]bool{}
+	for i, d := range disks {
+		devices, err := attach(d, i, controllers)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		args = append(args, "-drive", d.drive(i))
+		for _, device := range devices {
+			args = append(args, "-device", device)
+		}
+	}
+	return args, errors.Join(errs...)
+}
+
+func (d Disk) drive(i int) string {
+	drive := fmt.Sprintf("if=none,id=disk%d,format=%s,file=%s", i, escape(orDefault(d.Format, "raw")), escape(d.Path))
+	if d.ReadOnly || d.Bus == CDROM {
+		drive += ",readonly=on"
+	}
+	if d.Snapshot {
+		drive += ",snapshot=on"
+	}
+	return drive
+}
+
+// attach returns the devices that bring disk number i to the guest, and marks in controllers those that it has added.
+func attach(d Disk, i int, controllers map[string]bool) ([]string, error) {
+	if d.Path == "" {
+		return nil, fmt.Errorf("disk %d names no file", i)
+	}
+	var devices []string
+	shared := func(id, device string) {
+		if !controllers[id] {
+			controllers[id] = true
+			devices = append(devices, device+",id="+id)
+		}
+	}
+	drive := fmt.Sprintf(",drive=disk%d", i)
+	serial := ""
+	if d.Serial != "" {
+		serial = ",serial=" + escape(d.Serial)
+	}
+	switch orDefault(d.Bus, VirtioBlk) {
+	case VirtioBlk:
+		return append(devices, "virtio-blk-pci"+drive+serial), nil
+	case VirtioSCSI:
+		shared("scsi", "virtio-scsi-pci")
+		return append(devices, "scsi-hd,bus=scsi.0"+drive+serial), nil
+	case AHCI:
+		if d.ReadOnly {
+			return nil, fmt.Errorf("disk %s: an AHCI disk cannot be write-protected; use snapshot, or another bus", d.Path)
+		}
+		return ahciPort(devices, shared, controllers, "ide-hd", drive+serial)
+	case CDROM:
+		return ahciPort(devices, shared, controllers, "ide-cd", drive+serial)
+	case NVMe:
+		// The NVMe device of QEMU does not start without a serial number.
+		return append(devices, "nvme"+drive+",serial="+escape(orDefault(d.Serial, "disk"+strconv.Itoa(i)))), nil
+	case USB:
+		shared("xhci", "qemu-xhci")
+		return append(devices, "usb-storage,bus=xhci.0"+drive), nil
+	case UAS:
+		shared("xhci", "qemu-xhci")
+		uas := "uas" + strconv.Itoa(i)
+		return append(devices, "usb-uas,bus=xhci.0,id="+uas, "scsi-hd,bus="+uas+".0"+drive+serial), nil
+	case SD:
+		// Each card needs a slot of its own: a host controller of QEMU has one, and its bus takes no name.
+		if controllers["sd"] {
+			return nil, fmt.Errorf("disk %s: only one SD card fits; put it on another bus", d.Path)
+		}
+		controllers["sd"] = true
+		return append(devices, "sdhci-pci,id=sd", "sd-card"+drive), nil
+	}
+	return nil, fmt.Errorf("disk %s: unknown bus %q; want one of %s", d.Path, d.Bus, busNames())
+}
+
+// ahciPort puts a device on the next free of the six ports of one controller.
+func ahciPort(devices []string, shared func(id, device string), controllers map[string]bool, device, options string) ([]string, error) {
+	const ports = 6
+	shared("ahci", "ich9-ahci")
+	for port := range ports {
+		bus := "ahci." + strconv.Itoa(port)
+		if !controllers[bus] {
+			controllers[bus] = true
+			return append(devices, device+",bus="+bus+options), nil
+		}
+	}
+	return nil, fmt.Errorf("more than %d AHCI and CD-ROM disks", ports)
+}
+
+func busNames() string {
+	var names []string
+	for _, bus := range Buses() {
+		names = append(names, string(bus))
+	}
+	return strings.Join(names, ", ")
+}
