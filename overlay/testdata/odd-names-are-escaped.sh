@@ -1,0 +1,6 @@
+mkdir -p -m 0755 /run/veneer/upper
+mount -t tmpfs -o noatime,mode=0755,size=67108864 veneer-upper /run/veneer/upper
+mkdir -p -m 0755 /run/veneer/upper/upper
+mkdir -p -m 0700 /run/veneer/upper/work
+mkdir -p -m 0755 /sysroot
+mount -t overlay -o 'lowerdir=/l/i'\''j:/l/g h:/l/e\\f:/l/c\,d:/l/a\:b,upperdir=/run/veneer/upper/upper,workdir=/run/veneer/upper/work,redirect_dir=on,index=off,metacopy=off' overlay /sysroot
