@@ -24,6 +24,7 @@ type VM struct {
 	Machine   string   // QEMU machine type with its options; q35 or virt when empty
 	Accel     Accel    // TCG when empty
 	Disks     []Disk   // in the order in which the guest finds those of one bus
+	Slots     int      // free PCI slots for Guest.Plug
 	Net       bool     // a virtio network card behind QEMU's user network
 	Display   string   // value of -display; "none" when empty
 	NoReboot  bool     // a reset of the guest ends QEMU
@@ -92,6 +93,10 @@ func (v VM) Args() ([]string, error) {
 	}
 	args = append(args, kernel...)
 	args = append(args, disks...)
+	// The root bus of a PCI Express machine takes no device while it runs; a root port does.
+	for i := range v.Slots {
+		args = append(args, "-device", fmt.Sprintf("pcie-root-port,id=slot%d,chassis=%d", i, i+1))
+	}
 	if v.Net {
 		args = append(args, "-nic", "user,model=virtio-net-pci")
 	}

@@ -24,7 +24,7 @@ func TestArgs(t *testing.T) {
 		{"an amd64 VM with nothing set", VM{Arch: "amd64"}},
 		{"an arm64 VM with nothing set", VM{Arch: "arm64"}},
 		{"a direct kernel boot", VM{Arch: "amd64", Kernel: "out/vmlinuz", Initrd: "out/initramfs.cpio.zst",
-			Append: []string{"console=ttyS0", "quiet"}, MemoryMiB: 256, CPUs: 2, Net: true, NoReboot: true}},
+			Append: []string{"console=ttyS0", "quiet"}, MemoryMiB: 256, CPUs: 2, Slots: 2, Net: true, NoReboot: true}},
 		{"KVM uses the CPU of the host", VM{Arch: "amd64", Accel: KVM}},
 		{"a window gets a graphics card and a keyboard", VM{Arch: "amd64", Display: "gtk"}},
 		{"a disk on every bus on amd64", VM{Arch: "amd64", Disks: everyBus}},

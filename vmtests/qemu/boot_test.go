@@ -1,0 +1,260 @@
+package qemu
+
+// A real Debian kernel with a tiny initramfs, under the accelerator that this machine has.
+//
+//	initramfs   busybox, the modules of virtio-blk and virtio-scsi, and an init that lists disks and obeys the console
+//	disks       none at the start; one is plugged in
+//
+// The kernel comes from the archive of the Debian that runs the tests, and stays in the cache.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/u-root/mkuimage/cpio"
+)
+
+const bootInit = `#!/bin/busybox sh
+b=/bin/busybox
+$b mount -t devtmpfs dev /dev
+$b mount -t proc proc /proc
+$b mount -t sysfs sys /sys
+for m in /modules/*; do $b insmod $m; done
+$b echo "ready, $($b uname -r)"
+while read -r word; do
+	case $word in
+	disks) for d in /sys/block/*; do $b echo "disk ${d##*/} of $($b cat $d/size) sectors;"; done ;;
+	off) $b poweroff -f ;;
+	reset) $b reboot -f ;;
+	crash) $b echo c > /proc/sysrq-trigger ;;
+	*) $b echo "heard $word;" ;;
+	esac
+done
+`
+
+func TestGuest(t *testing.T) {
+	vm := bootVM(t)
+	ctx := soonVM(t)
+	t.Run("answers, sees a disk that is plugged in, and powers off", func(t *testing.T) {
+		var log bytes.Buffer
+		vm := vm
+		vm.Slots = 2
+		g := start(t, ctx, vm, &log)
+		expect(t, g, `(?m)^ready, \S+$`)
+		send(t, g, "hello\r")
+		expect(t, g, `heard hello;`)
+		image := filepath.Join(t.TempDir(), "a disk, with a comma")
+		writeFile(t, image, "")
+		if err := os.Truncate(image, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		for _, bus := range []Bus{VirtioBlk, VirtioSCSI} {
+			if err := g.Plug(ctx, Disk{Path: image, Bus: bus, ReadOnly: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		expect(t, g, `\[vda\] 2048 512-byte`)
+		expect(t, g, `\[sda\] Attached`)
+		send(t, g, "disks\r")
+		expect(t, g, `disk sda of 2048 sectors;`)
+		if err := g.Plug(ctx, Disk{Path: image, Bus: NVMe, ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "VM.Slots") {
+			t.Errorf("Plug() into no free slot = %v, want an error that names VM.Slots", err)
+		}
+		send(t, g, "off\r")
+		wait(t, g, PoweredOff)
+		if !strings.Contains(log.String(), "heard hello;") {
+			t.Errorf("the log does not hold the console:\n%s", log.String())
+		}
+	})
+	t.Run("tells a reset from a power off", func(t *testing.T) {
+		// Linux resets the machine after a panic where panic=-1 says so.
+		for _, order := range []string{"reset\r", "crash\r"} {
+			g := start(t, ctx, vm, nil)
+			expect(t, g, `ready,`)
+			send(t, g, order)
+			wait(t, g, Reset)
+		}
+	})
+	t.Run("is killed when its context ends", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(ctx)
+		g := start(t, ctx, vm, nil)
+		expect(t, g, `Linux version`)
+		pid := g.engine.(*vmtestEngine).pid
+		cancel()
+		wait(t, g, Killed)
+		if _, err := os.Stat(filepath.Join("/proc", strconv.Itoa(pid))); err == nil {
+			t.Errorf("process %d still exists", pid)
+		}
+		if err := g.Play(ctx, []Step{{Expect: regexp.MustCompile(`never`)}}); !errors.Is(err, ErrEnded) {
+			t.Errorf("Play() after the end = %v, want ErrEnded", err)
+		}
+	})
+	t.Run("shows what QEMU complains about", func(t *testing.T) {
+		vm := vm
+		vm.Disks = []Disk{{Path: "/nonexistent/disk.img"}}
+		_, err := Start(ctx, vm, nil)
+		if err == nil || !strings.Contains(err.Error(), "/nonexistent/disk.img': No such file") {
+			t.Errorf("Start() = %v, want what QEMU says about the missing disk", err)
+		}
+	})
+}
+
+func start(t *testing.T, ctx context.Context, vm VM, log *bytes.Buffer) *Guest {
+	t.Helper()
+	var g *Guest
+	var err error
+	if log == nil {
+		g, err = Start(ctx, vm, nil)
+	} else {
+		g, err = Start(ctx, vm, log)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Kill)
+	return g
+}
+
+func expect(t *testing.T, g *Guest, pattern string) []string {
+	t.Helper()
+	match, err := g.Expect(context.Background(), 60*time.Second, regexp.MustCompile(pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return match
+}
+
+func send(t *testing.T, g *Guest, text string) {
+	t.Helper()
+	if err := g.Send(text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wait(t *testing.T, g *Guest, want End) {
+	t.Helper()
+	got, err := g.Wait(context.Background(), 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != want {
+		t.Errorf("Wait() = %q, want %q", got, want)
+	}
+}
+
+// bootVM returns a VM with Debian's cloud kernel and the initramfs of these tests.
+func bootVM(t *testing.T) VM {
+	t.Helper()
+	tree := kernelTree(t)
+	kernels, err := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))
+	if err != nil || len(kernels) != 1 {
+		t.Fatalf("want one kernel below %s, got %q; remove the directory", tree, kernels)
+	}
+	release := strings.TrimPrefix(filepath.Base(kernels[0]), "vmlinuz-")
+	return VM{Arch: "amd64", Kernel: kernels[0], Initrd: initramfs(t, tree, release), MemoryMiB: 256,
+		Append: []string{"console=ttyS0", "panic=-1"}}
+}
+
+// kernelTree unpacks Debian's cloud kernel into the cache, once.
+func kernelTree(t *testing.T) string {
+	t.Helper()
+	cache := os.Getenv("VENEER_CACHE")
+	if cache == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatalf("%v; set VENEER_CACHE", err)
+		}
+		cache = filepath.Join(user, "veneer")
+	}
+	tree := filepath.Join(cache, "cloud-kernel-amd64")
+	if _, err := os.Stat(tree); err == nil {
+		return tree
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	work, err := os.MkdirTemp(cache, "kernel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(work)
+	depends := run(t, work, "apt-cache", "depends", "--important", "linux-image-cloud-amd64")
+	name := regexp.MustCompile(`linux-image-\S+-cloud-amd64`).FindString(strings.SplitN(depends, "\n", 2)[1])
+	run(t, work, "apt-get", "download", name)
+	debs, err := filepath.Glob(filepath.Join(work, "*.deb"))
+	if err != nil || len(debs) != 1 {
+		t.Fatalf("apt-get download %s left %q", name, debs)
+	}
+	run(t, work, "dpkg-deb", "-x", debs[0], "tree")
+	run(t, work, "depmod", "-b", filepath.Join(work, "tree"), strings.TrimPrefix(name, "linux-image-"))
+	if err := os.Rename(filepath.Join(work, "tree"), tree); err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func initramfs(t *testing.T, tree, release string) string {
+	t.Helper()
+	records := []cpio.Record{
+		cpio.Directory("bin", 0o755), cpio.Directory("dev", 0o755), cpio.Directory("proc", 0o755),
+		cpio.Directory("sys", 0o755), cpio.Directory("modules", 0o755), cpio.CharDev("dev/console", 0o600, 5, 1),
+		cpio.StaticFile("init", bootInit, 0o755), cpio.StaticFile("bin/busybox", readFile(t, "/bin/busybox"), 0o755),
+	}
+	seen := map[string]bool{}
+	for _, module := range []string{"virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod"} {
+		for _, line := range strings.Split(run(t, tree, "modprobe", "-d", tree, "-S", release, "--show-depends", module), "\n") {
+			verb, path, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if verb != "insmod" || seen[path] {
+				continue
+			}
+			seen[path] = true
+			name := "modules/" + string(rune('a'+len(seen))) + "-" + filepath.Base(path)
+			records = append(records, cpio.StaticFile(name, readFile(t, path), 0o644))
+		}
+	}
+	var archive bytes.Buffer
+	w := cpio.Newc.Writer(&archive)
+	if err := errors.Join(cpio.WriteRecords(w, records), cpio.WriteTrailer(w)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "initramfs.cpio")
+	writeFile(t, path, archive.String())
+	return path
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v; apt-get install busybox-static kmod", err)
+	}
+	return string(content)
+}
+
+func run(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(soonVM(t), name, args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, out)
+	}
+	return string(out)
+}
+
+// soonVM bounds what boots a VM or downloads a package.
+func soonVM(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}

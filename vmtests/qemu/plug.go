@@ -1,0 +1,93 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// plugs counts what Plug has used of a guest.
+type plugs struct {
+	mu          sync.Mutex
+	disks       int             // number of the next disk
+	slots, used int             // PCI slots in all, and taken
+	controllers map[string]bool // shared controllers that exist
+}
+
+func newPlugs(vm VM) *plugs {
+	p := &plugs{disks: len(vm.Disks), slots: vm.Slots, controllers: map[string]bool{}}
+	for i, d := range vm.Disks {
+		_, _ = attach(d, i, p.controllers) // Args has reported what is wrong with a disk
+	}
+	return p
+}
+
+// Plug attaches a disk to the running guest. A disk that is a PCI device of its own, and the first disk of a bus whose
+// controller the VM does not have yet, takes one of VM.Slots.
+func (g *Guest) Plug(ctx context.Context, d Disk) error {
+	if g.qmp == nil {
+		return fmt.Errorf("plug %s: the VM has no monitor", d.Path)
+	}
+	g.plugs.mu.Lock()
+	defer g.plugs.mu.Unlock()
+	devices, err := attach(d, g.plugs.disks, g.plugs.controllers)
+	if err != nil {
+		return fmt.Errorf("plug: %w", err)
+	}
+	node := fmt.Sprintf("disk%d", g.plugs.disks)
+	g.plugs.disks++
+	if _, err := g.qmp.execute(ctx, "blockdev-add", blockdev(node, d)); err != nil {
+		return fmt.Errorf("plug %s: %w", d.Path, err)
+	}
+	for _, device := range devices {
+		arguments, err := g.plugs.deviceArguments(device)
+		if err != nil {
+			return fmt.Errorf("plug %s: %w", d.Path, err)
+		}
+		if _, err := g.qmp.execute(ctx, "device_add", arguments); err != nil {
+			return fmt.Errorf("plug %s: %w", d.Path, err)
+		}
+	}
+	return nil
+}
+
+// PowerDown presses the guest's power button and does not wait for an answer.
+func (g *Guest) PowerDown(ctx context.Context) error {
+	if g.qmp == nil {
+		return errors.New("press the power button: the VM has no monitor")
+	}
+	_, err := g.qmp.execute(ctx, "system_powerdown", nil)
+	return err
+}
+
+// blockdev is the twin of Disk.drive for a running QEMU.
+func blockdev(node string, d Disk) map[string]any {
+	readOnly := d.ReadOnly || d.Bus == CDROM
+	return map[string]any{
+		"node-name": node,
+		"driver":    orDefault(d.Format, "raw"),
+		"read-only": readOnly,
+		"file":      map[string]any{"driver": "file", "filename": d.Path, "read-only": readOnly},
+	}
+}
+
+// deviceArguments turns a value of -device into arguments of device_add, and gives a PCI device a slot.
+func (p *plugs) deviceArguments(device string) (map[string]any, error) {
+	fields := splitCommas(device)
+	arguments := map[string]any{"driver": fields[0]}
+	for _, field := range fields[1:] {
+		key, value, _ := strings.Cut(field, "=")
+		arguments[key] = value
+	}
+	if arguments["bus"] != nil || fields[0] == "sd-card" {
+		return arguments, nil
+	}
+	if p.used == p.slots {
+		return nil, fmt.Errorf("all %d PCI slots for hot-plugging are taken; set VM.Slots", p.slots)
+	}
+	arguments["bus"] = fmt.Sprintf("slot%d", p.used)
+	p.used++
+	return arguments, nil
+}
