@@ -63,7 +63,8 @@ type Stack struct {
 //	root:        overlay of the lowers, with redirect_dir=on: the upper never meets another lower, so that directories of
 //	             the base can be renamed as on an ordinary file system
 //
-// Where the lowers' paths do not fit in the options of mount(2), each gets a short link in LinkDir.
+// Where the lowers' paths do not fit in the options of mount(2), each gets a short link in LinkDir and the overlay is mounted
+// from there.
 func Plan(s Stack) ([]mount.Op, error) {
 	if err := s.check(); err != nil {
 		return nil, err
@@ -77,27 +78,35 @@ func Plan(s Stack) ([]mount.Op, error) {
 	}
 	l := Layers{s.Lowers, path.Join(s.UpperDir, "upper"), path.Join(s.UpperDir, "work")}
 	const tail = ",redirect_dir=on,index=off,metacopy=off"
-	data := l.Data() + tail
-	if len(data) > maxOptions {
-		ops = append(ops, mount.Mkdir{Path: s.LinkDir, Mode: 0o755})
-		short := make([]string, len(s.Lowers))
-		for i, lower := range s.Lowers {
-			short[i] = path.Join(s.LinkDir, strconv.Itoa(i))
-			ops = append(ops, mount.Symlink{Content: lower, Path: short[i]})
-		}
-		l.Lowers = short
-		if data = l.Data() + tail; len(data) > maxOptions {
+	root := mount.Mount{Type: "overlay", Source: "overlay", Target: s.Target, Data: l.Data() + tail}
+	if len(root.Data) > maxOptions {
+		ops = append(ops, s.links()...)
+		root.Dir, l.Lowers = s.LinkDir, linkNames(len(s.Lowers))
+		if root.Data = l.Data() + tail; len(root.Data) > maxOptions {
 			return nil, fmt.Errorf("%d layers do not fit in the %d bytes of options that mount(2) takes", len(s.Lowers), maxOptions)
 		}
 	}
-	var flags mount.Flags
 	if s.ReadOnly {
-		flags = mount.ReadOnly
+		root.Flags = mount.ReadOnly
 	}
-	return append(ops,
-		mount.Mkdir{Path: s.Target, Mode: 0o755},
-		mount.Mount{Type: "overlay", Source: "overlay", Target: s.Target, Flags: flags, Data: data},
-	), nil
+	return append(ops, mount.Mkdir{Path: s.Target, Mode: 0o755}, root), nil
+}
+
+// links gives each lower a short name in LinkDir, from which the overlay is then mounted.
+func (s Stack) links() []mount.Op {
+	ops := []mount.Op{mount.Mkdir{Path: s.LinkDir, Mode: 0o755}}
+	for i, name := range linkNames(len(s.Lowers)) {
+		ops = append(ops, mount.Symlink{Content: s.Lowers[i], Path: path.Join(s.LinkDir, name)})
+	}
+	return ops
+}
+
+func linkNames(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = strconv.Itoa(i)
+	}
+	return names
 }
 
 func (s Stack) check() error {

@@ -65,14 +65,14 @@ func TestStacksThatCannotBeMadeAreRefused(t *testing.T) {
 		bend func(*Stack)
 		want string
 	}{
-		"no base at all":               {func(s *Stack) { s.Lowers = nil }, "needs a base"},
-		"more layers than overlayfs":   {func(s *Stack) { *s = good(MaxLayers) }, "more than the 500"},
-		"an upper without a size":      {func(s *Stack) { s.Bytes = 0 }, "OOM"},
-		"an upper of another kind":     {func(s *Stack) { s.Upper.Kind = "disk" }, "not supported"},
-		"a relative lower":             {func(s *Stack) { s.Lowers[0] = "base" }, "not absolute"},
-		"an upper inside a lower":      {func(s *Stack) { s.UpperDir = s.Lowers[0] + "/up" }, "lie in one another"},
-		"a lower inside the upper":     {func(s *Stack) { s.Lowers[0] = s.UpperDir + "/base" }, "lie in one another"},
-		"links that do not fit either": {func(s *Stack) { *s = good(400); s.LinkDir = "/" + strings.Repeat("x", 200) }, "do not fit"},
+		"no base at all":                  {func(s *Stack) { s.Lowers = nil }, "needs a base"},
+		"more layers than overlayfs":      {func(s *Stack) { *s = good(MaxLayers) }, "more than the 500"},
+		"an upper without a size":         {func(s *Stack) { s.Bytes = 0 }, "OOM"},
+		"an upper of another kind":        {func(s *Stack) { s.Upper.Kind = "disk" }, "not supported"},
+		"a relative lower":                {func(s *Stack) { s.Lowers[0] = "base" }, "not absolute"},
+		"an upper inside a lower":         {func(s *Stack) { s.UpperDir = s.Lowers[0] + "/up" }, "lie in one another"},
+		"a lower inside the upper":        {func(s *Stack) { s.Lowers[0] = s.UpperDir + "/base" }, "lie in one another"},
+		"an upper whose path is too long": {func(s *Stack) { s.UpperDir = "/" + strings.Repeat("x/", 2000) }, "do not fit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := good(0)
