@@ -40,9 +40,6 @@ func ParseDeviceRef(s string) (DeviceRef, error) {
 	if len(s) > maxRef {
 		return DeviceRef{}, fmt.Errorf("device reference of %d bytes is longer than %d", len(s), maxRef)
 	}
-	if strings.ContainsRune(s, 0) {
-		return DeviceRef{}, fmt.Errorf("device reference %q holds a NUL byte", s)
-	}
 	if strings.HasPrefix(s, "/") {
 		return parsePath(s)
 	}
@@ -63,7 +60,7 @@ func parsePath(s string) (DeviceRef, error) {
 		}
 	}
 	name, ok := strings.CutPrefix(s, "/dev/")
-	if !ok || name == "" {
+	if !ok || name == "" || strings.ContainsRune(name, 0) {
 		return DeviceRef{}, fmt.Errorf("device path %q does not lie below /dev", s)
 	}
 	for _, part := range strings.Split(name, "/") {
@@ -78,11 +75,14 @@ func newRef(kind RefKind, value, whole string) (DeviceRef, error) {
 	if value == "" {
 		return DeviceRef{}, fmt.Errorf("device reference %q names nothing", whole)
 	}
+	if strings.ContainsRune(value, 0) {
+		return DeviceRef{}, fmt.Errorf("device reference %q holds a NUL byte", whole)
+	}
 	switch kind {
 	case ByLabel, ByPartLabel:
 		return DeviceRef{kind, value}, nil
 	case ByUUID, ByPartUUID:
-		return DeviceRef{kind, strings.ToLower(value)}, nil
+		return DeviceRef{kind, lower(value)}, nil
 	}
 	return DeviceRef{}, fmt.Errorf("device reference %q: unknown kind %q; want LABEL, UUID, PARTLABEL or PARTUUID", whole, kind)
 }
@@ -113,4 +113,15 @@ func unhex(c byte) int {
 		return int(c-'A') + 10
 	}
 	return -1
+}
+
+// lower turns ASCII letters into small ones and leaves every other byte, valid UTF-8 or not, as it is.
+func lower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
 }
