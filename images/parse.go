@@ -1,0 +1,254 @@
+package images
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"veneer/boot"
+)
+
+// Limits of a manifest.
+const (
+	MaxManifest = 1 << 20 // bytes
+	maxImages   = 500     // what overlayfs stacks
+	maxName     = 255
+	maxTools    = 64
+	blockSize   = 4096
+)
+
+// CheckID reports whether s is the ID of an image: 64 hexadecimal digits in lower case.
+func CheckID(s string) error {
+	if len(s) != 64 || strings.Trim(s, "0123456789abcdef") != "" {
+		return fmt.Errorf("%q is not an image ID: want 64 lower-case hexadecimal digits", clip(s))
+	}
+	return nil
+}
+
+// Encode returns the canonical form of the manifest: JSON with its fields in the order of the type, indented by two spaces, with
+// a newline at the end. The same manifest has the same bytes everywhere.
+func (m Manifest) Encode() ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(m); err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// ParseManifest reads a manifest in its canonical form and checks it with Validate. Anything else is refused: a newer format,
+// an unknown, doubled or misspelt field, text behind the end.
+func ParseManifest(text []byte) (Manifest, error) {
+	var m Manifest
+	if len(text) > MaxManifest {
+		return m, fmt.Errorf("manifest of %d bytes is larger than %d", len(text), MaxManifest)
+	}
+	var head struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(text, &head); err != nil {
+		return m, fmt.Errorf("manifest: %w", place(text, err))
+	}
+	if head.Format > Format {
+		return m, fmt.Errorf("manifest has format %d, this veneer reads up to %d: update the initramfs (or the command) before the images", head.Format, Format)
+	}
+	if head.Format < 1 {
+		return m, errors.New("manifest has no format number: not a manifest")
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&m); err != nil {
+		return m, fmt.Errorf("manifest: %w", place(text, err))
+	}
+	canonical, err := m.Encode()
+	if err != nil {
+		return m, err
+	}
+	if !bytes.Equal(canonical, text) {
+		return m, fmt.Errorf("manifest: line %d is not as veneer writes it: a field is doubled, out of order or spelt otherwise", firstDifference(canonical, text))
+	}
+	if err := m.Validate(); err != nil {
+		return m, fmt.Errorf("manifest: %w", err)
+	}
+	return m, nil
+}
+
+// place adds the line to an error that knows its offset.
+func place(text []byte, err error) error {
+	var offset int64 = -1
+	var syntax *json.SyntaxError
+	var typ *json.UnmarshalTypeError
+	if errors.As(err, &syntax) {
+		offset = syntax.Offset
+	} else if errors.As(err, &typ) {
+		offset = typ.Offset
+	}
+	if offset < 0 || offset > int64(len(text)) {
+		return err
+	}
+	return fmt.Errorf("line %d: %w", 1+bytes.Count(text[:offset], []byte("\n")), err)
+}
+
+func firstDifference(a, b []byte) int {
+	line := 1
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return line
+		}
+		if a[i] == '\n' {
+			line++
+		}
+	}
+	return line
+}
+
+// Validate reports everything that is wrong with the manifest, all at once.
+func (m Manifest) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if m.Format != Format {
+		bad("format: %d is not %d", m.Format, Format)
+	}
+	for _, f := range []struct{ field, value string }{{"name", m.Name}, {"version", m.Version}, {"kernel.release", m.Kernel.Release}} {
+		if err := checkName(f.value); err != nil {
+			bad("%s: %w", f.field, err)
+		}
+	}
+	if m.Architecture != "amd64" && m.Architecture != "arm64" {
+		bad("architecture: %q is neither amd64 nor arm64", clip(m.Architecture))
+	}
+	errs = append(errs, m.Kernel.File.check("kernel"), m.Initramfs.check("initramfs"), m.Root.check())
+	switch m.Corruption {
+	case EIO, Restart, Panic:
+	default:
+		bad("corruption: %q is none of eio, restart, panic", clip(string(m.Corruption)))
+	}
+	if len(m.Tools) > maxTools {
+		bad("tools: %d are more than %d", len(m.Tools), maxTools)
+	}
+	errs = append(errs, checkStack(m.Images))
+	return errors.Join(errs...)
+}
+
+func (f File) check(field string) error {
+	var errs []error
+	if err := checkName(f.Name); err != nil {
+		errs = append(errs, fmt.Errorf("%s.name: %w", field, err))
+	}
+	if f.Size <= 0 {
+		errs = append(errs, fmt.Errorf("%s.size: %d is not the size of a file", field, f.Size))
+	}
+	if sum, err := hex.DecodeString(f.SHA256); err != nil || len(sum) != 32 || strings.ToLower(f.SHA256) != f.SHA256 {
+		errs = append(errs, fmt.Errorf("%s.sha256: %q is not a SHA-256 in lower-case hexadecimal", field, clip(f.SHA256)))
+	}
+	return errors.Join(errs...)
+}
+
+func (r Root) check() error {
+	var errs []error
+	spec := r.Upper
+	if r.Size != "" {
+		spec += ":size=" + r.Size
+	}
+	if _, err := boot.ParseUpper(spec); err != nil {
+		errs = append(errs, fmt.Errorf("root: %w", err))
+	}
+	if _, err := boot.ParseOnFail(r.OnFail); err != nil {
+		errs = append(errs, fmt.Errorf("root.on-fail: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// checkStack checks the images and their order: tools, base, layers.
+func checkStack(stack []Image) error {
+	if len(stack) == 0 || len(stack) > maxImages {
+		return fmt.Errorf("images: %d of them, want 1 to %d", len(stack), maxImages)
+	}
+	var errs []error
+	rank := map[Role]int{RoleTools: 0, RoleBase: 1, RoleLayer: 2}
+	seen := map[string]bool{}
+	last, bases := 0, 0
+	for i, img := range stack {
+		at, known := rank[img.Role]
+		switch {
+		case !known:
+			errs = append(errs, fmt.Errorf("images[%d].role: %q is none of tools, base, layer", i, clip(string(img.Role))))
+		case at < last || at == 0 && i > 0:
+			errs = append(errs, fmt.Errorf("images[%d]: %s is out of order; the order is tools, base, layers", i, img.Role))
+		}
+		last = max(last, at)
+		if img.Role == RoleBase {
+			bases++
+		}
+		if seen[img.ID] {
+			errs = append(errs, fmt.Errorf("images[%d].id: %s is there twice", i, clip(img.ID)))
+		}
+		seen[img.ID] = true
+		if err := img.check(); err != nil {
+			errs = append(errs, fmt.Errorf("images[%d]: %w", i, err))
+		}
+	}
+	if bases != 1 {
+		errs = append(errs, fmt.Errorf("images: %d bases, want exactly one", bases))
+	}
+	return errors.Join(errs...)
+}
+
+func (img Image) check() error {
+	errs := []error{CheckID(img.ID), checkName(img.Name)}
+	if img.FileSystem != "squashfs" && img.FileSystem != "erofs" {
+		errs = append(errs, fmt.Errorf("filesystem: %q is neither squashfs nor erofs", clip(img.FileSystem)))
+	}
+	v := img.Verity
+	const most = 1 << 40 // blocks: 4 PiB, far from any overflow
+	switch {
+	case v.Algorithm != "sha256":
+		errs = append(errs, fmt.Errorf("verity.algorithm: %q is not sha256", clip(v.Algorithm)))
+	case v.BlockSize != blockSize:
+		errs = append(errs, fmt.Errorf("verity.block-size: %d is not %d", v.BlockSize, blockSize))
+	case v.DataBlocks < 1 || v.DataBlocks > most:
+		errs = append(errs, fmt.Errorf("verity.data-blocks: %d is out of bounds", v.DataBlocks))
+	case v.HashOffset%blockSize != 0 || v.HashOffset/blockSize < v.DataBlocks || v.HashOffset/blockSize > most:
+		errs = append(errs, fmt.Errorf("verity.hash-offset: %d is not a block boundary behind the data", v.HashOffset))
+	case img.Size < v.HashOffset+blockSize*(1+treeBlocks(v.DataBlocks)):
+		errs = append(errs, fmt.Errorf("size: %d bytes are too few for %d data blocks and their hash tree", img.Size, v.DataBlocks))
+	}
+	if salt, err := hex.DecodeString(v.Salt); err != nil || len(salt) > 256 {
+		errs = append(errs, fmt.Errorf("verity.salt: %q is not hexadecimal of at most 256 bytes", clip(v.Salt)))
+	}
+	return errors.Join(errs...)
+}
+
+// treeBlocks is the number of blocks of a hash tree of SHA-256 over n data blocks; a single block needs none, its hash is the root.
+func treeBlocks(n int64) int64 {
+	const hashes = blockSize / 32
+	var blocks int64
+	for n > 1 {
+		n = (n + hashes - 1) / hashes
+		blocks += n
+	}
+	return blocks
+}
+
+// checkName accepts what is safe in a file name, on a console and in a log line.
+func checkName(s string) error {
+	if s == "" || len(s) > maxName {
+		return fmt.Errorf("%q: want 1 to %d bytes", clip(s), maxName)
+	}
+	if strings.ContainsAny(s, "/\\\x7f") || s == "." || s == ".." || strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == '\uFFFD' }) >= 0 {
+		return fmt.Errorf("%q holds a slash, a backslash or a control character", clip(s))
+	}
+	return nil
+}
+
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:77] + "..."
+	}
+	return s
+}

@@ -1,0 +1,259 @@
+package stage
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"time"
+
+	"veneer/boot"
+	"veneer/images"
+	"veneer/overlay/mount"
+)
+
+// Where things are mounted. All of /run/veneer moves into the merged root with /run.
+const (
+	RunDir    = "/run/veneer"
+	StoreDir  = RunDir + "/store"
+	BaseDir   = RunDir + "/base"
+	LayersDir = RunDir + "/layers"
+	UpperDir  = RunDir + "/upper"
+	linkDir   = RunDir + "/lower"
+	RootDir   = "/sysroot"
+)
+
+// defaultUpperSize is the share of RAM that a tmpfs upper may grow to when nobody said.
+var defaultUpperSize = boot.Size{Percent: 50}
+
+// Key is a public key that the initramfs trusts.
+type Key struct {
+	File string
+	images.PublicKey
+}
+
+// Env is what a boot knows of itself before it begins.
+type Env struct {
+	Config        boot.Config // the command line over the defaults of the initramfs
+	OnFailAsked   bool        // the command line itself named a policy, which then wins over the manifest's
+	Keys          []Key
+	AllowUnsigned bool
+	RAM           int64 // bytes
+}
+
+// Root is a merged root that is ready to be switched to.
+type Root struct {
+	Dir  string
+	Init string // path within Dir
+}
+
+// Boot goes from the command line to a merged root:
+//
+//   - waits for the store's device, under one deadline, and mounts it read-only
+//   - chooses a deployment, checks the signature of its manifest with the keys of the initramfs
+//   - attaches each image through dm-verity and mounts it
+//   - stacks the upper over them and checks that the result can be run
+//
+// What it does is kept in r for Unwind; what it found is in r.Record.
+func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
+	cfg := env.Config
+	if env.refusesUnverified() {
+		return Root{}, &StepError{StepCommandLine, errUnverifiedRefused}
+	}
+	waiting, cancel := context.WithTimeout(ctx, cfg.Wait+cfg.RootDelay)
+	defer cancel()
+
+	_, err := Do(waiting, r, StepDrivers, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, m.Drivers(ctx, cfg.RootDelay)
+	})
+	if err != nil {
+		return Root{}, err
+	}
+	device, err := Do(waiting, r, StepFindStore, func(ctx context.Context) (Device, error) { return m.Device(ctx, cfg.Store.Device) })
+	if err != nil {
+		return Root{}, err
+	}
+	store, err := Do(ctx, r, StepMountStore, func(context.Context) (storeTree, error) { return mountStore(r, m, cfg.Store, device) })
+	if err != nil {
+		return Root{}, err
+	}
+	serial, err := Do(ctx, r, StepChoose, func(context.Context) (string, error) { return choose(r, store, cfg.Deployment) })
+	if err != nil {
+		return Root{}, err
+	}
+	man, err := Do(ctx, r, StepCheckManifest, func(context.Context) (images.Manifest, error) { return checkManifest(r, store, serial, env) })
+	if err != nil {
+		return Root{}, err
+	}
+	attached, err := Do(ctx, r, StepAttach, func(context.Context) ([]attachedImage, error) { return attach(r, m, store, man, cfg.Unverified) })
+	if err != nil {
+		return Root{}, err
+	}
+	lowers, err := Do(ctx, r, StepMountImages, func(context.Context) ([]string, error) { return mountImages(r, m, attached) })
+	if err != nil {
+		return Root{}, err
+	}
+	dir, err := Do(ctx, r, StepStackRoot, func(context.Context) (string, error) { return stack(r, m, lowers, man.Root, env) })
+	if err != nil {
+		return Root{}, err
+	}
+	init, err := Do(ctx, r, StepCheckRoot, func(context.Context) (string, error) { return m.CheckRoot(dir, cfg.Init) })
+	if err != nil {
+		return Root{}, err
+	}
+	r.Record.Init = init
+	return Root{dir, init}, nil
+}
+
+var errUnverifiedRefused = errors.New("veneer.verify=none: this initramfs was not built with allow-unsigned")
+
+func (e Env) refusesUnverified() bool { return e.Config.Unverified && !e.AllowUnsigned }
+
+// storeTree is the mounted store: its files, and where they lie.
+type storeTree struct {
+	fs.FS
+	dir string
+}
+
+func mountStore(r *Runner, m Machine, ref boot.StoreRef, dev Device) (storeTree, error) {
+	fail := func(err error) (storeTree, error) {
+		return storeTree{}, fmt.Errorf("%s (%s): %w", dev.Path, dev.FileSystem, err)
+	}
+	data, ok := storeFileSystems[dev.FileSystem]
+	if !ok {
+		return fail(errors.New("no store can live on this file system; use ext4, btrfs, xfs, vfat, iso9660 or squashfs"))
+	}
+	if err := m.Modules(data.modules...); err != nil {
+		return fail(err)
+	}
+	op := mount.Mount{Type: dev.FileSystem, Source: dev.Path, Target: StoreDir, Data: data.options,
+		Flags: mount.ReadOnly | mount.NoSuid | mount.NoDev | mount.NoExec | mount.NoAtime}
+	if dev.ReadOnly {
+		op.Data = join(op.Data, data.noReplay)
+	}
+	if err := r.apply(m, mount.Mkdir{Path: StoreDir, Mode: 0o755}, op); err != nil {
+		return fail(err)
+	}
+	dir := path.Join(StoreDir, ref.Dir)
+	r.Record.Store = Store{ref.Device.String(), dev.Path, dev.FileSystem, ref.Dir}
+	files := m.Files(dir)
+	if info, err := fs.Stat(files, "."); err != nil {
+		return fail(fmt.Errorf("directory %q: %w", ref.Dir, err))
+	} else if !info.IsDir() {
+		return fail(fmt.Errorf("%q is not a directory", ref.Dir))
+	}
+	return storeTree{files, dir}, nil
+}
+
+// storeFileSystems says how the store is mounted on each file system: its modules, its options, and what keeps the kernel
+// from replaying a journal on a device that cannot be written.
+var storeFileSystems = map[string]struct {
+	modules           []string
+	options, noReplay string
+}{
+	"ext4":     {modules: []string{"ext4"}, noReplay: "noload"},
+	"btrfs":    {modules: []string{"btrfs"}, noReplay: "rescue=nologreplay"},
+	"xfs":      {modules: []string{"xfs"}, noReplay: "norecovery"},
+	"vfat":     {modules: []string{"vfat", "nls_cp437", "nls_ascii"}, options: "codepage=437,iocharset=ascii,utf8=1"},
+	"iso9660":  {modules: []string{"isofs"}},
+	"squashfs": {modules: []string{"squashfs"}},
+}
+
+func choose(r *Runner, store storeTree, asked string) (string, error) {
+	serials, junk, err := images.Deployments(store)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range junk {
+		r.Detailf("store: deployments/%s is not a deployment; ignored", name)
+	}
+	def, defErr := images.Default(store)
+	d, err := boot.Choose(serials, def, defErr, asked)
+	if err != nil {
+		return "", err
+	}
+	if d.Degraded != "" {
+		r.Degrade("deployment "+d.Serial+" was booted instead of the default", d.Degraded)
+	}
+	r.Record.Deployment = Deployment{Serial: d.Serial, Why: d.Why}
+	return d.Serial, nil
+}
+
+func checkManifest(r *Runner, store storeTree, serial string, env Env) (images.Manifest, error) {
+	text, sig, err := images.ReadDeployment(store, serial)
+	if err != nil {
+		return images.Manifest{}, err
+	}
+	if env.Config.Unverified {
+		r.Degrade("not verified", "veneer.verify=none was given: neither the manifest's signature nor any block was checked")
+	} else if err := r.verify(text, sig, env.Keys); err != nil {
+		return images.Manifest{}, fmt.Errorf("deployment %s: %w", serial, err)
+	}
+	man, err := images.ParseManifest(text)
+	if err != nil {
+		return images.Manifest{}, fmt.Errorf("deployment %s: %w", serial, err)
+	}
+	sum := sha256.Sum256(text)
+	d := &r.Record.Deployment
+	d.Name, d.Version, d.Epoch, d.Architecture, d.Manifest = man.Name, man.Version, man.Epoch, man.Architecture, hex.EncodeToString(sum[:])
+	r.Record.Verified.Corruption = man.Corruption
+	if !env.OnFailAsked && man.Root.OnFail != "" {
+		r.OnFail = boot.OnFail(man.Root.OnFail)
+	}
+	return man, nil
+}
+
+// verify checks the signature before a byte of the manifest is parsed.
+func (r *Runner) verify(text, sig []byte, keys []Key) error {
+	s, err := images.ParseSignature(sig)
+	if err != nil {
+		return err
+	}
+	public := make([]images.PublicKey, len(keys))
+	for i, k := range keys {
+		public[i] = k.PublicKey
+	}
+	signer, err := images.Verify(text, s, public...)
+	if err != nil {
+		return err
+	}
+	v := &r.Record.Verified
+	v.Manifest, v.KeyID = true, signer.ID.String()
+	for _, k := range keys {
+		if k.ID == signer.ID {
+			v.KeyFile = k.File
+		}
+	}
+	return nil
+}
+
+// apply carries out operations and keeps their undoing.
+func (r *Runner) apply(m mount.Applier, ops ...mount.Op) error {
+	for _, op := range ops {
+		r.Detailf("%s", op)
+		if err := m.Apply(op); err != nil {
+			return err
+		}
+		if undo := op.Undo(); undo != nil {
+			r.OnUndo(func() error { return m.Apply(undo) })
+		}
+	}
+	return nil
+}
+
+func join(options ...string) string {
+	joined := ""
+	for _, o := range options {
+		if o != "" && joined != "" {
+			joined += ","
+		}
+		joined += o
+	}
+	return joined
+}
+
+// DefaultWait is the deadline for devices when nobody said.
+const DefaultWait = 30 * time.Second

@@ -1,0 +1,45 @@
+package stage
+
+import (
+	"context"
+	"io/fs"
+	"time"
+
+	"veneer/boot"
+	"veneer/images"
+	"veneer/overlay/mount"
+)
+
+// Machine is what a boot needs of the machine that it runs on. initramfs/machine is the real one; Paper is the one on which
+// `veneer plan` boots.
+type Machine interface {
+	mount.Applier
+
+	// Drivers loads the drivers of the devices that are there, and lets those that appear load theirs from now on. It
+	// returns early from a delay that was asked for when ctx ends.
+	Drivers(ctx context.Context, delay time.Duration) error
+
+	// Device waits until exactly one device answers to ref, or until ctx ends. The error lists what was there and why it
+	// was not taken. Two devices that answer are refused.
+	Device(ctx context.Context, ref boot.DeviceRef) (Device, error)
+
+	// Modules makes kernel features available by the names of their modules, in order.
+	Modules(names ...string) error
+
+	// Attach makes a read-only block device of an image; verified tells whether dm-verity guards it. The function returned
+	// with it is called once the device is mounted.
+	Attach(backing string, img images.Image, onCorruption images.Corruption, verified bool) (device string, mounted func() error, undo func() error, err error)
+
+	// Files is the tree below a directory of the machine.
+	Files(dir string) fs.FS
+
+	// CheckRoot finds the program that becomes PID 1 in the merged root, see overlay.CheckRoot.
+	CheckRoot(root, asked string) (string, error)
+}
+
+// Device is a block device that was found.
+type Device struct {
+	Path       string
+	FileSystem string
+	ReadOnly   bool
+}

@@ -1,0 +1,160 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"veneer/boot"
+)
+
+// The steps of a boot, in order. Their names are API: veneer.break=, the record, the boot chart, the messages.
+const (
+	StepEarlyMounts    = "early mounts"
+	StepCommandLine    = "read command line"
+	StepDrivers        = "load drivers"
+	StepFindStore      = "find store"
+	StepMountStore     = "mount store"
+	StepChoose         = "choose deployment"
+	StepCheckManifest  = "check manifest"
+	StepAttach         = "attach images"
+	StepMountImages    = "mount images"
+	StepStackRoot      = "stack root"
+	StepCheckRoot      = "check root"
+	StepHandOver       = "hand over"
+	StepSwitchRoot     = "switch root"
+	undoBound          = 5 * time.Second
+	defaultStuckMargin = 60 * time.Second
+)
+
+// Steps lists the steps of a boot in order.
+var Steps = []string{StepEarlyMounts, StepCommandLine, StepDrivers, StepFindStore, StepMountStore, StepChoose, StepCheckManifest,
+	StepAttach, StepMountImages, StepStackRoot, StepCheckRoot, StepHandOver, StepSwitchRoot}
+
+// Level says who wants to see a line.
+type Level int
+
+// The levels: Detail is for veneer.debug, Good is hidden by quiet, Bad is always shown.
+const (
+	Detail Level = iota
+	Good
+	Bad
+)
+
+// StepError is a step that failed.
+type StepError struct {
+	Step string
+	Err  error
+}
+
+func (e *StepError) Error() string { return e.Step + ": " + e.Err.Error() }
+func (e *StepError) Unwrap() error { return e.Err }
+
+// Runner runs named steps and keeps the record of them. Its zero value is ready for use.
+type Runner struct {
+	Record Record
+	OnFail boot.OnFail             // the policy in force so far
+	Log    func(Level, string)     // nil: nothing is printed
+	Uptime func() time.Duration    // kernel uptime; nil: zero
+	Before func(step string) error // called before each step; nil: nothing
+	Stuck  func(step string)       // called from another goroutine when a step overruns its bound; nil: nobody watches
+	Bound  time.Duration           // of one step; zero: a minute
+	undo   []func() error          // first done first
+	step   string                  // in progress
+}
+
+// Step returns the step in progress, for the message of a panic.
+func (r *Runner) Step() string { return r.step }
+
+// Do runs one step: prints and records it with its time, and wraps its error in a *StepError.
+func Do[T any](ctx context.Context, r *Runner, name string, fn func(context.Context) (T, error)) (T, error) {
+	var result T
+	r.step = name
+	if r.Before != nil {
+		if err := r.Before(name); err != nil {
+			return result, &StepError{name, err}
+		}
+	}
+	if r.Stuck != nil {
+		bound := r.Bound
+		if bound == 0 {
+			bound = defaultStuckMargin
+		}
+		defer time.AfterFunc(bound, func() { r.Stuck(name) }).Stop()
+	}
+	start := r.uptime()
+	result, err := fn(ctx)
+	step := Step{Name: name, Start: Duration(start), Took: Duration(r.uptime() - start)}
+	where := fmt.Sprintf("[%2d/%d] %s ...", slices.Index(Steps, name)+1, len(Steps), name)
+	if err != nil {
+		step.Error = err.Error()
+		r.log(Good, where+" failed") // the whole message is for whoever carries out the policy
+		err = &StepError{name, err}
+	} else {
+		r.log(Good, fmt.Sprintf("%s ok %s", where, round(time.Duration(step.Took))))
+	}
+	r.Record.Steps = append(r.Record.Steps, step)
+	return result, err
+}
+
+// Detailf prints a line for veneer.debug.
+func (r *Runner) Detailf(format string, args ...any) { r.log(Detail, fmt.Sprintf(format, args...)) }
+
+// Degrade records, and prints for everyone, that something is less than was asked for.
+func (r *Runner) Degrade(what, why string) {
+	r.Record.Degraded = append(r.Record.Degraded, Degraded{what, why})
+	r.log(Bad, "degraded: "+what+": "+why)
+}
+
+// OnUndo keeps undo for Unwind.
+func (r *Runner) OnUndo(undo func() error) { r.undo = append(r.undo, undo) }
+
+// Unwind takes back what the steps did, last first, and joins what went wrong on the way. After Commit it does nothing.
+func (r *Runner) Unwind() error {
+	var errs []error
+	for _, undo := range slices.Backward(r.undo) {
+		if err := undo(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	r.undo = nil
+	return errors.Join(errs...)
+}
+
+// Commit makes what was done stay.
+func (r *Runner) Commit() { r.undo = nil }
+
+func (r *Runner) uptime() time.Duration {
+	if r.Uptime == nil {
+		return 0
+	}
+	return r.Uptime()
+}
+
+func (r *Runner) log(l Level, line string) {
+	if r.Log != nil {
+		r.Log(l, line)
+	}
+}
+
+// round shortens a duration to what a person reads.
+func round(d time.Duration) time.Duration {
+	switch {
+	case d < time.Millisecond:
+		return d.Round(10 * time.Microsecond)
+	case d < time.Second:
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(10 * time.Millisecond)
+}
+
+// CheckStep reports whether name is a step that veneer.break= can name.
+func CheckStep(name string) error {
+	if slices.Contains(Steps, name) {
+		return nil
+	}
+	return fmt.Errorf("no step is called %q; the steps are: %s", name, strings.Join(Steps, ", "))
+}
