@@ -6,5 +6,7 @@ import "github.com/spf13/cobra"
 
 // hostCommands are the verbs of the build host.
 func hostCommands() []*cobra.Command {
-	return []*cobra.Command{}
+	return []*cobra.Command{
+		runCommand(),
+	}
 }

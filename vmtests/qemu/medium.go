@@ -1,0 +1,159 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// Medium is something that can be booted: the output of a build, or a disk file. The guest never writes to it; what it
+// writes goes to an overlay, the state, which lies in the directory .run beside the medium and is kept between runs.
+type Medium struct {
+	VM    VM     // boots the medium with the state as its first disk
+	Base  string // the disk below the state
+	State string // the overlay; made by PrepareState
+}
+
+// Names of the files of a build output.
+const (
+	manifestFile  = "manifest.json"
+	kernelFile    = "vmlinuz"
+	initramfsFile = "initramfs.cpio.zst"
+	storeFile     = "store.img"
+	stateDir      = ".run"
+)
+
+// maxManifest bounds what is read of a manifest; a real one has a few kilobytes.
+const maxManifest = 1 << 20
+
+// OpenMedium looks at path, a directory that `veneer build` has written or a disk file. arch, Go's name, is for a disk file
+// only: an output names its own. Nothing is written.
+func OpenMedium(path, arch string) (Medium, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Medium{}, fmt.Errorf("open medium: %w", err)
+	}
+	if info.IsDir() {
+		return openOutput(path)
+	}
+	format, err := imageFormat(path)
+	if err != nil {
+		return Medium{}, fmt.Errorf("open medium: %w", err)
+	}
+	if format != "raw" {
+		return Medium{}, fmt.Errorf("open medium: %s is %s; want a raw disk, or attach it with --disk", path, format)
+	}
+	// A disk is too large to be read for its key at every run.
+	key := fmt.Sprintf("%s %d %d", filepath.Base(path), info.Size(), info.ModTime().UnixNano())
+	return newMedium(VM{Arch: orDefault(arch, runtime.GOARCH)}, path, []byte(key)), nil
+}
+
+// openOutput makes the state depend on the manifest, which names every image in the store: after another build the old
+// state would be an overlay over the wrong blocks.
+func openOutput(dir string) (Medium, error) {
+	manifest, err := readManifest(filepath.Join(dir, manifestFile))
+	if err != nil {
+		return Medium{}, fmt.Errorf("open build output: %w", err)
+	}
+	var named struct {
+		Architecture string `json:"architecture"`
+	}
+	if err := json.Unmarshal(manifest, &named); err != nil {
+		return Medium{}, fmt.Errorf("open build output: %s: %w", filepath.Join(dir, manifestFile), err)
+	}
+	vm := VM{Arch: named.Architecture, Kernel: filepath.Join(dir, kernelFile), Initrd: filepath.Join(dir, initramfsFile)}
+	console, err := vm.Console()
+	if err != nil {
+		return Medium{}, fmt.Errorf("open build output %s: %w", dir, err)
+	}
+	vm.Append = []string{"console=" + console}
+	var errs []error
+	for _, name := range []string{vm.Kernel, vm.Initrd, filepath.Join(dir, storeFile)} {
+		if _, err := os.Stat(name); err != nil {
+			errs = append(errs, fmt.Errorf("open build output: %w", err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Medium{}, fmt.Errorf("%w; name the output \"store\" in veneer.toml and run veneer build", err)
+	}
+	return newMedium(vm, filepath.Join(dir, storeFile), manifest), nil
+}
+
+func newMedium(vm VM, base string, key []byte) Medium {
+	sum := sha256.Sum256(key)
+	name := filepath.Base(base) + "-" + hex.EncodeToString(sum[:8]) + ".qcow2"
+	m := Medium{VM: vm, Base: base, State: filepath.Join(filepath.Dir(base), stateDir, name)}
+	m.VM.Disks = []Disk{{Path: m.State, Format: "qcow2", Bus: VirtioBlk}}
+	return m
+}
+
+func readManifest(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(content) > maxManifest {
+		return nil, fmt.Errorf("%s is larger than %d bytes; it is not a manifest", path, maxManifest)
+	}
+	return content, nil
+}
+
+// PrepareState makes the state if there is none for this very medium, or a new one if fresh is set, and removes the states
+// of what the medium was before. A concurrent reader sees the old state or the new one, never half of one.
+func (m Medium) PrepareState(ctx context.Context, fresh bool) error {
+	dir := filepath.Dir(m.State)
+	if _, err := os.Stat(m.State); err == nil && !fresh {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make state: %w", err)
+	}
+	old, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("make state: %w", err)
+	}
+	part := m.State + ".part"
+	base := filepath.Join("..", filepath.Base(m.Base)) // so that the directory can be moved as a whole
+	var said bytes.Buffer
+	create := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, part)
+	create.Stderr = &said
+	if err := create.Run(); err != nil {
+		if errors.Is(err, exec.ErrNotFound) {
+			err = fmt.Errorf("%w; apt-get install qemu-utils", err)
+		}
+		return errors.Join(fmt.Errorf("make state %s: %w %s", m.State, err, bytes.TrimSpace(said.Bytes())), removeIfThere(part))
+	}
+	if err := os.Rename(part, m.State); err != nil {
+		return fmt.Errorf("make state: %w", err)
+	}
+	var errs []error
+	for _, entry := range old {
+		name := entry.Name()
+		if strings.HasPrefix(name, filepath.Base(m.Base)+"-") && name != filepath.Base(m.State) {
+			errs = append(errs, removeIfThere(filepath.Join(dir, name)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
