@@ -3,6 +3,7 @@ module veneer
 go 1.26.8
 
 require (
+	aead.dev/minisign v0.3.0 // indirect
 	github.com/anatol/devmapper.go v0.0.0-20260315162726-c47dfb6cf674 // indirect
 	github.com/anatol/vmtest v0.0.0-20260509163454-0d3e5bd9399c // indirect
 	github.com/anchore/go-lzo v0.1.0 // indirect

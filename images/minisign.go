@@ -40,7 +40,7 @@ var ErrBadSignature = errors.New("signature does not match: the file or its sign
 type KeyID [8]byte
 
 // String returns the ID as minisign prints it.
-func (id KeyID) String() string { return fmt.Sprintf("%016X", binary.LittleEndian.Uint64(id[:])) }
+func (id KeyID) String() string { return fmt.Sprintf("%X", binary.LittleEndian.Uint64(id[:])) }
 
 // PublicKey is a minisign public key.
 type PublicKey struct {

@@ -1,0 +1,170 @@
+package build
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"aead.dev/minisign"
+
+	"veneer/images"
+)
+
+// Limits of what is read and written of minisign's files.
+const (
+	maxSecretKey      = 4 << 10
+	maxTrustedComment = 1 << 10
+)
+
+// ErrNeedPassphrase means that a secret key is protected and nobody gave its passphrase. The caller may ask and load again.
+var ErrNeedPassphrase = errors.New("the secret key is protected by a passphrase")
+
+// Signer signs with a minisign secret key.
+type Signer struct {
+	path   string
+	key    minisign.PrivateKey
+	public images.PublicKey
+}
+
+// LoadSigner reads a secret key file as `minisign -G` writes it. It calls passphrase once if the key is protected, and never
+// else; deriving the key takes about a second and 1 GiB of memory, as minisign chose it. Without passphrase it fails with
+// ErrNeedPassphrase. A key whose two halves do not belong together is refused, for its signatures would give the secret away.
+func LoadSigner(path string, passphrase func() ([]byte, error)) (*Signer, error) {
+	fail := func(err error) (*Signer, error) { return nil, fmt.Errorf("secret key %s: %w", path, err) }
+	text, err := readSmall(path, maxSecretKey)
+	if err != nil {
+		return nil, fmt.Errorf("secret key: %w", err)
+	}
+	if _, err := images.ParsePublicKey(text); err == nil {
+		return fail(errors.New("this is a public key; signing needs the secret one, which 'veneer keygen' wrote beside it"))
+	}
+	s := &Signer{path: path}
+	if minisign.IsEncrypted(text) {
+		if passphrase == nil {
+			return fail(fmt.Errorf("%w: give it with --passphrase-file", ErrNeedPassphrase))
+		}
+		secret, err := passphrase()
+		if err != nil {
+			return fail(fmt.Errorf("passphrase: %w", err))
+		}
+		if s.key, err = minisign.DecryptKey(string(secret), text); err != nil {
+			return fail(errors.New("the passphrase is wrong, or the file is damaged"))
+		}
+	} else if err := s.key.UnmarshalText(bytes.TrimSpace(text)); err != nil {
+		return fail(fmt.Errorf("not a minisign secret key: %w", err))
+	}
+	if s.public, err = publicKey(s.key); err != nil {
+		return fail(err)
+	}
+	if _, err := s.Sign(nil, "self-test"); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Sign returns the signature file for message. The same message and comment give the same bytes. The comment is one line of
+// text that the signature covers; minisign -V shows it.
+func (s *Signer) Sign(message []byte, trustedComment string) ([]byte, error) {
+	if err := checkComment(trustedComment); err != nil {
+		return nil, fmt.Errorf("trusted comment: %w", err)
+	}
+	r := minisign.NewReader(bytes.NewReader(message))
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return nil, err
+	}
+	text := r.SignWithComments(s.key, trustedComment, "signature from minisign secret key "+s.public.ID.String())
+	sig, err := images.ParseSignature(text)
+	if err == nil {
+		_, err = images.Verify(message, sig, s.public)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("secret key %s: its signature does not hold, the file is damaged: %w", s.path, err)
+	}
+	return text, nil
+}
+
+// Key returns the public key.
+func (s *Signer) Key() images.PublicKey { return s.public }
+
+// Public returns the public key file that belongs to the signer.
+func (s *Signer) Public() []byte { return publicFile(s.key, "") }
+
+// publicFile is a public key file. Its first line names the key as minisign does, and the comment.
+func publicFile(key minisign.PrivateKey, comment string) []byte {
+	id := strings.ToUpper(strconv.FormatUint(key.ID(), 16))
+	if comment != "" {
+		id += " " + comment
+	}
+	public := key.Public().(minisign.PublicKey)
+	return []byte("untrusted comment: minisign public key " + id + "\n" + public.String() + "\n")
+}
+
+func publicKey(key minisign.PrivateKey) (images.PublicKey, error) {
+	return images.ParsePublicKey(publicFile(key, ""))
+}
+
+// KeySpec says what GenerateKey makes.
+type KeySpec struct {
+	Path       string // of the secret key; the public key goes beside it, with .pub in the place of .key
+	Passphrase []byte // protects the secret key; empty leaves it open to whoever can read the file
+	Comment    string // for people, in the public key file
+	Force      bool   // replace files that are there
+}
+
+// PublicPath is where GenerateKey puts the public key.
+func (k KeySpec) PublicPath() string { return strings.TrimSuffix(k.Path, ".key") + ".pub" }
+
+// GenerateKey makes a key pair in the format of `minisign -G`, or `minisign -GW` without a passphrase. The secret key has mode
+// 0600 from its first byte on. Each file appears at once and whole. One that is already there is left alone, with an
+// error, unless Force is set.
+func GenerateKey(spec KeySpec) (images.PublicKey, error) {
+	var none images.PublicKey
+	if err := checkComment(spec.Comment); err != nil {
+		return none, fmt.Errorf("comment: %w", err)
+	}
+	if !spec.Force {
+		for _, path := range []string{spec.Path, spec.PublicPath()} {
+			if _, err := os.Lstat(path); err == nil {
+				return none, fmt.Errorf("%s: %w; images signed with it would be lost: choose another name with -o, or replace it with --force", path, os.ErrExist)
+			}
+		}
+	}
+	_, key, err := minisign.GenerateKey(rand.Reader)
+	if err != nil {
+		return none, fmt.Errorf("generate key: %w", err)
+	}
+	secret, err := key.MarshalText()
+	if len(spec.Passphrase) > 0 {
+		secret, err = minisign.EncryptKey(string(spec.Passphrase), key)
+	}
+	if err != nil {
+		return none, fmt.Errorf("generate key: %w", err)
+	}
+	if err := placeFile(spec.Path, append(secret, '\n'), 0o600, spec.Force); err != nil {
+		return none, fmt.Errorf("secret key: %w", err)
+	}
+	if err := placeFile(spec.PublicPath(), publicFile(key, spec.Comment), 0o644, spec.Force); err != nil {
+		err = fmt.Errorf("public key: %w", err)
+		if !spec.Force { // half a pair helps nobody, and would be in the way of the next try
+			err = errors.Join(err, os.Remove(spec.Path))
+		}
+		return none, err
+	}
+	return publicKey(key)
+}
+
+// checkComment accepts what fits in the one line that a comment has.
+func checkComment(s string) error {
+	if len(s) > maxTrustedComment {
+		return fmt.Errorf("%d bytes are more than %d", len(s), maxTrustedComment)
+	}
+	if i := strings.IndexFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }); i >= 0 {
+		return fmt.Errorf("byte %d is not printable: a comment is one line of text", i)
+	}
+	return nil
+}
