@@ -15,14 +15,17 @@ import (
 	"veneer/overlay/mount"
 )
 
-// Where things are mounted. All of /run/veneer moves into the merged root with /run.
+// Where things are mounted. All of it moves into the merged root with /run. The mounts lie below /run/initramfs because systemd
+// leaves alone what is mounted there until the exitrd takes it down (mount_is_extrinsic in its src/core/mount.c); in RunDir
+// each has a link, and those are the names to use.
 const (
 	RunDir    = "/run/veneer"
-	StoreDir  = RunDir + "/store"
-	BaseDir   = RunDir + "/base"
-	LayersDir = RunDir + "/layers"
-	UpperDir  = RunDir + "/upper"
-	linkDir   = RunDir + "/lower"
+	MountsDir = "/run/initramfs/veneer"
+	StoreDir  = MountsDir + "/store"
+	BaseDir   = MountsDir + "/base"
+	LayersDir = MountsDir + "/layers"
+	UpperDir  = MountsDir + "/upper"
+	linkDir   = MountsDir + "/lower"
 	RootDir   = "/sysroot"
 )
 

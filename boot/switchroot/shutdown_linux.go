@@ -22,6 +22,9 @@ import (
 // deep.
 const unmountRounds = 32
 
+// oldRoot is where systemd-shutdown leaves the former root.
+const oldRoot = "/oldroot"
+
 // Verbs of systemd-shutdown(8), and the reboot(2) command that carries each out.
 var verbs = map[string]int{
 	"reboot":   unix.LINUX_REBOOT_CMD_RESTART,
@@ -63,6 +66,9 @@ func Shutdown(args []string, say func(string)) error {
 // as something goes: a store can only be unmounted when the loop devices on it are gone. Loop devices go by themselves with
 // their last user. It returns what stayed.
 func takeDown() (busy []string) {
+	if err := bringBack(); err != nil {
+		busy = append(busy, err.Error())
+	}
 	for range unmountRounds {
 		progress := false
 		busy = busy[:0]
@@ -80,6 +86,23 @@ func takeDown() (busy []string) {
 		}
 	}
 	return busy
+}
+
+// bringBack moves what is mounted below the former root's /run to the same place below ours, which is the same tmpfs. The
+// store would otherwise keep the root busy, and the root, through its images, the store.
+func bringBack() error {
+	k := mount.Kernel{}
+	if err := k.Apply(mount.Private{Target: "/"}); err != nil { // what is shared cannot be moved
+		return err
+	}
+	var errs []error
+	mounts := foreignMounts()
+	for i := len(mounts) - 1; i >= 0; i-- { // first mounted first, with what lies on it
+		if to, ok := strings.CutPrefix(mounts[i].Target, oldRoot); ok && strings.HasPrefix(to, "/run/initramfs/") {
+			errs = append(errs, k.Apply(mount.Move{Source: mounts[i].Target, Target: to}))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // foreignMounts lists the mounts to be undone, last mounted first: all but the exitrd's own root and the file systems of the
