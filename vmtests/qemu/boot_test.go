@@ -5,7 +5,7 @@ package qemu
 //	initramfs   busybox, the modules of virtio-blk and virtio-scsi, and an init that lists disks and obeys the console
 //	disks       none at the start; one is plugged in
 //
-// The kernel comes from the archive of the Debian that runs the tests, and stays in the cache.
+// The kernel comes from Debian's archive.
 
 import (
 	"bytes"
@@ -108,6 +108,15 @@ func TestGuest(t *testing.T) {
 	})
 }
 
+func TestArm64Boots(t *testing.T) {
+	tree, release := kernelTree(t, "arm64")
+	vm := VM{Arch: "arm64", Kernel: filepath.Join(tree, "boot/vmlinuz-"+release), MemoryMiB: 256, Append: []string{"console=ttyAMA0", "panic=-1"}}
+	g := start(t, soonVM(t), vm, nil)
+	expect(t, g, `Machine model: linux,dummy-virt`)
+	expect(t, g, `VFS: Unable to mount root fs`)
+	wait(t, g, Reset)
+}
+
 func start(t *testing.T, ctx context.Context, vm VM, log *bytes.Buffer) *Guest {
 	t.Helper()
 	var g *Guest
@@ -154,52 +163,29 @@ func wait(t *testing.T, g *Guest, want End) {
 // bootVM returns a VM with Debian's cloud kernel and the initramfs of these tests.
 func bootVM(t *testing.T) VM {
 	t.Helper()
-	tree := kernelTree(t)
-	kernels, err := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))
-	if err != nil || len(kernels) != 1 {
-		t.Fatalf("want one kernel below %s, got %q; remove the directory", tree, kernels)
-	}
-	release := strings.TrimPrefix(filepath.Base(kernels[0]), "vmlinuz-")
-	return VM{Arch: "amd64", Kernel: kernels[0], Initrd: initramfs(t, tree, release), MemoryMiB: 256,
-		Append: []string{"console=ttyS0", "panic=-1"}}
+	tree, release := kernelTree(t, "amd64")
+	run(t, tree, "depmod", "-b", tree, release)
+	return VM{Arch: "amd64", Kernel: filepath.Join(tree, "boot/vmlinuz-"+release), Initrd: initramfs(t, tree, release),
+		MemoryMiB: 256, Append: []string{"console=ttyS0", "panic=-1"}}
 }
 
-// kernelTree unpacks Debian's cloud kernel into the cache, once.
-func kernelTree(t *testing.T) string {
+// kernelTree unpacks Debian's cloud kernel.
+func kernelTree(t *testing.T, arch string) (tree, release string) {
 	t.Helper()
-	cache := os.Getenv("VENEER_CACHE")
-	if cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatalf("%v; set VENEER_CACHE", err)
-		}
-		cache = filepath.Join(user, "veneer")
+	deb := lastLine(run(t, ".", "../../.ci/fetch-kernel", arch, "cloud"))
+	tree = t.TempDir()
+	run(t, tree, "dpkg-deb", "-x", deb, tree)
+	kernels, err := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))
+	if err != nil || len(kernels) != 1 {
+		t.Fatalf("want one kernel in %s, got %q", deb, kernels)
 	}
-	tree := filepath.Join(cache, "cloud-kernel-amd64")
-	if _, err := os.Stat(tree); err == nil {
-		return tree
-	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	work, err := os.MkdirTemp(cache, "kernel")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(work)
-	depends := run(t, work, "apt-cache", "depends", "--important", "linux-image-cloud-amd64")
-	name := regexp.MustCompile(`linux-image-\S+-cloud-amd64`).FindString(strings.SplitN(depends, "\n", 2)[1])
-	run(t, work, "apt-get", "download", name)
-	debs, err := filepath.Glob(filepath.Join(work, "*.deb"))
-	if err != nil || len(debs) != 1 {
-		t.Fatalf("apt-get download %s left %q", name, debs)
-	}
-	run(t, work, "dpkg-deb", "-x", debs[0], "tree")
-	run(t, work, "depmod", "-b", filepath.Join(work, "tree"), strings.TrimPrefix(name, "linux-image-"))
-	if err := os.Rename(filepath.Join(work, "tree"), tree); err != nil {
-		t.Fatal(err)
-	}
-	return tree
+	return tree, strings.TrimPrefix(filepath.Base(kernels[0]), "vmlinuz-")
+}
+
+// lastLine is what a program prints at last, after its progress.
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	return s[strings.LastIndexByte(s, '\n')+1:]
 }
 
 func initramfs(t *testing.T, tree, release string) string {
