@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"veneer/boot"
 )
@@ -29,8 +31,14 @@ func CheckID(s string) error {
 }
 
 // Encode returns the canonical form of the manifest: JSON with its fields in the order of the type, indented by two spaces, with
-// a newline at the end. The same manifest has the same bytes everywhere.
+// a newline at the end. The same manifest has the same bytes everywhere; an absent list and an empty one are the same.
 func (m Manifest) Encode() ([]byte, error) {
+	if m.Images == nil {
+		m.Images = []Image{}
+	}
+	if m.Tools == nil {
+		m.Tools = []Tool{}
+	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -78,7 +86,7 @@ func ParseManifest(text []byte) (Manifest, error) {
 	return m, nil
 }
 
-// place adds the line to an error that knows its offset.
+// place adds the line to an error of encoding/json. All know their offset but one, which names the unknown field instead.
 func place(text []byte, err error) error {
 	var offset int64 = -1
 	var syntax *json.SyntaxError
@@ -87,6 +95,8 @@ func place(text []byte, err error) error {
 		offset = syntax.Offset
 	} else if errors.As(err, &typ) {
 		offset = typ.Offset
+	} else if _, field, ok := strings.Cut(err.Error(), "unknown field "); ok {
+		offset = int64(bytes.Index(text, []byte(field+":")))
 	}
 	if offset < 0 || offset > int64(len(text)) {
 		return err
@@ -128,10 +138,25 @@ func (m Manifest) Validate() error {
 	default:
 		bad("corruption: %q is none of eio, restart, panic", clip(string(m.Corruption)))
 	}
-	if len(m.Tools) > maxTools {
-		bad("tools: %d are more than %d", len(m.Tools), maxTools)
+	if m.Kernel.Name == m.Initramfs.Name {
+		bad("initramfs.name: %q is the name of the kernel too", clip(m.Initramfs.Name))
 	}
-	errs = append(errs, checkStack(m.Images))
+	errs = append(errs, checkStack(m.Images), checkTools(m.Tools))
+	return errors.Join(errs...)
+}
+
+func checkTools(tools []Tool) error {
+	if len(tools) > maxTools {
+		return fmt.Errorf("tools: %d are more than %d", len(tools), maxTools)
+	}
+	var errs []error
+	for i, t := range tools {
+		for _, f := range []struct{ field, value string }{{"name", t.Name}, {"version", t.Version}} {
+			if err := checkName(f.value); err != nil {
+				errs = append(errs, fmt.Errorf("tools[%d].%s: %w", i, f.field, err))
+			}
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -218,8 +243,8 @@ func (img Image) check() error {
 	case img.Size < v.HashOffset+blockSize*(1+treeBlocks(v.DataBlocks)):
 		errs = append(errs, fmt.Errorf("size: %d bytes are too few for %d data blocks and their hash tree", img.Size, v.DataBlocks))
 	}
-	if salt, err := hex.DecodeString(v.Salt); err != nil || len(salt) > 256 {
-		errs = append(errs, fmt.Errorf("verity.salt: %q is not hexadecimal of at most 256 bytes", clip(v.Salt)))
+	if salt, err := hex.DecodeString(v.Salt); err != nil || len(salt) > 256 || strings.ToLower(v.Salt) != v.Salt {
+		errs = append(errs, fmt.Errorf("verity.salt: %q is not lower-case hexadecimal of at most 256 bytes", clip(v.Salt)))
 	}
 	return errors.Join(errs...)
 }
@@ -240,11 +265,13 @@ func checkName(s string) error {
 	if s == "" || len(s) > maxName {
 		return fmt.Errorf("%q: want 1 to %d bytes", clip(s), maxName)
 	}
-	if strings.ContainsAny(s, "/\\\x7f") || s == "." || s == ".." || strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == '\uFFFD' }) >= 0 {
-		return fmt.Errorf("%q holds a slash, a backslash or a control character", clip(s))
+	if strings.ContainsAny(s, `/\`) || s == "." || s == ".." || strings.IndexFunc(s, unprintable) >= 0 {
+		return fmt.Errorf("%q holds a slash, a backslash or what cannot be printed", clip(s))
 	}
 	return nil
 }
+
+func unprintable(r rune) bool { return r == utf8.RuneError || !strconv.IsPrint(r) }
 
 func clip(s string) string {
 	if len(s) > 80 {

@@ -75,7 +75,8 @@ func Default(store fs.FS) (string, error) {
 	return serial, boot.CheckSerial(serial)
 }
 
-// ReadDeployment reads the manifest of a deployment and its signature, neither of them checked.
+// ReadDeployment reads the manifest of a deployment and its signature, neither of them checked. Both are limited in size, and
+// nothing but a regular file is opened.
 func ReadDeployment(store fs.FS, serial string) (manifest, signature []byte, err error) {
 	manifest, err = readLimited(store, path.Join(DeploymentPath(serial), ManifestName), MaxManifest)
 	if err != nil {
@@ -86,18 +87,18 @@ func ReadDeployment(store fs.FS, serial string) (manifest, signature []byte, err
 }
 
 func readLimited(store fs.FS, name string, limit int64) ([]byte, error) {
-	f, err := store.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	info, err := fs.Stat(store, name) // before the open, which would wait for the writer of a fifo
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
 	}
+	f, err := store.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(text)) > limit {
 		err = &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("larger than %d bytes", limit)}

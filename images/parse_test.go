@@ -1,0 +1,217 @@
+package images
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// goodManifest has one image of each role.
+func goodManifest() Manifest {
+	image := func(role Role, digit, name, fs string, blocks int64) Image {
+		offset := blocks * blockSize
+		return Image{Role: role, Name: name, ID: strings.Repeat(digit, 64), Size: offset + blockSize*(1+treeBlocks(blocks)),
+			FileSystem: fs, Verity: Verity{Algorithm: "sha256", BlockSize: blockSize, DataBlocks: blocks, HashOffset: offset}}
+	}
+	return Manifest{
+		Format: 1, Name: "demo", Version: "1.0", Epoch: 7, Architecture: "amd64",
+		Kernel:     Kernel{"6.1.0-56-cloud-amd64", File{"vmlinuz", 8212416, strings.Repeat("5e", 32)}},
+		Initramfs:  File{"initramfs.cpio.zst", 3300000, strings.Repeat("1f", 32)},
+		Root:       Root{Upper: "tmpfs", Size: "50%", OnFail: "reboot"},
+		Corruption: EIO,
+		Images: []Image{image(RoleTools, "a", "tools", "squashfs", 1), image(RoleBase, "b", "base", "squashfs", 25600),
+			image(RoleLayer, "c", "extra & <more>", "erofs", 129)},
+		Tools: []Tool{{"mksquashfs", "4.5.1"}, {"veneer", "0.1.0"}},
+	}
+}
+
+func TestManifestIsEncodedInOneWayAndReadBack(t *testing.T) {
+	for name, m := range map[string]Manifest{"good-full.json": goodManifest(), "good-base-alone.json": func() Manifest {
+		m := goodManifest()
+		m.Images, m.Tools = m.Images[1:2], nil
+		return m
+	}()} {
+		t.Run(name, func(t *testing.T) {
+			got, err := m.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata", name)
+			if *update {
+				if err := os.WriteFile(golden, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("Encode (-want +got):\n%s", diff)
+			}
+			back, err := ParseManifest(got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Tools == nil {
+				m.Tools = []Tool{}
+			}
+			if diff := cmp.Diff(m, back); diff != "" {
+				t.Errorf("ParseManifest (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestManifestThatIsNotCanonicalIsRefusedWithItsPlace(t *testing.T) {
+	m := goodManifest()
+	encoded, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := string(encoded)
+	cases := []struct{ name, old, new, want string }{
+		{"a newer format, whatever else it holds", `"format": 1,`, `"format": 2, "colour": "red",`, "format 2, this veneer reads up to 1: update"},
+		{"no format", `"format": 1,`, ``, "no format number"},
+		{"a negative format", `"format": 1,`, `"format": -1,`, "no format number"},
+		{"a format that is no number", `"format": 1,`, `"format": "1",`, "line 2: "},
+		{"an unknown field", `"epoch": 7,`, `"epoch": 7,` + "\n" + `  "colour": "red",`, `line 6: json: unknown field "colour"`},
+		{"a doubled field", `"epoch": 7,`, `"epoch": 7,` + "\n" + `  "epoch": 8,`, "line 5 is not as veneer writes it"},
+		{"another case", `"epoch"`, `"Epoch"`, "line 5 is not as veneer writes it"},
+		{"another order", "  \"name\": \"demo\",\n  \"version\": \"1.0\",", "  \"version\": \"1.0\",\n  \"name\": \"demo\",", "line 3 is not as veneer writes it"},
+		{"another indentation", "\n  \"epoch\"", "\n\t\"epoch\"", "line 5 is not as veneer writes it"},
+		{"an escape that needs none", `"demo"`, `"dem\u006f"`, "line 3 is not as veneer writes it"},
+		{"a number with a fraction", `"epoch": 7`, `"epoch": 7.0`, "line 5: "},
+		{"a negative epoch", `"epoch": 7`, `"epoch": -7`, "line 5: "},
+		{"a size beyond 64 bits", `"size": 8212416`, `"size": 82124160000000000000`, "line 10: "},
+		{"a wrong type", `"images": [`, `"images": {`, "line "},
+		{"no list at all", `"tools": [`, `"tools": null, "x": [`, "line "},
+		{"null for a list", good[strings.Index(good, `"tools": [`):], "\"tools\": null\n}\n", "is not as veneer writes it"},
+		{"text behind the end", "\n}\n", "\n}\n{}\n", "after top-level value"},
+		{"no newline at the end", "\n}\n", "\n}", "is not as veneer writes it"},
+		{"a cut", good[len(good)/2:], "", "unexpected end"},
+		{"a name of bytes that are no text", `"demo"`, "\"de\xffmo\"", "line 3 is not as veneer writes it"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			i := strings.LastIndex(good, c.old)
+			if i < 0 {
+				t.Fatalf("%q is not in the manifest", c.old)
+			}
+			if strings.Count(good, c.old) > 1 && c.old != "\n}\n" {
+				i = strings.Index(good, c.old)
+			}
+			_, err := ParseManifest([]byte(good[:i] + c.new + good[i+len(c.old):]))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("ParseManifest = %v, want %q", err, c.want)
+			}
+		})
+	}
+	if _, err := ParseManifest(make([]byte, MaxManifest+1)); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("ParseManifest of too much = %v", err)
+	}
+}
+
+func TestValidateNamesEachProblem(t *testing.T) {
+	cases := []struct {
+		name string
+		bend func(*Manifest)
+		want string
+	}{
+		{"another format", func(m *Manifest) { m.Format = 3 }, "format: 3 is not 1"},
+		{"no name", func(m *Manifest) { m.Name = "" }, "name: "},
+		{"a name with a slash", func(m *Manifest) { m.Name = "a/b" }, "slash"},
+		{"a name that plays with the console", func(m *Manifest) { m.Name = "a\x1b[2J" }, "cannot be printed"},
+		{"a name that turns the writing around", func(m *Manifest) { m.Name = "a\u202eb" }, "cannot be printed"},
+		{"a version that leads upwards", func(m *Manifest) { m.Version = ".." }, "version: "},
+		{"a long release", func(m *Manifest) { m.Kernel.Release = strings.Repeat("r", 256) }, "kernel.release: "},
+		{"an unknown architecture", func(m *Manifest) { m.Architecture = "vax" }, `architecture: "vax"`},
+		{"an empty kernel", func(m *Manifest) { m.Kernel.Size = 0 }, "kernel.size: "},
+		{"a kernel elsewhere", func(m *Manifest) { m.Kernel.Name = "../vmlinuz" }, "kernel.name: "},
+		{"one name for two files", func(m *Manifest) { m.Kernel.Name = m.Initramfs.Name }, "initramfs.name: "},
+		{"a digest that is none", func(m *Manifest) { m.Initramfs.SHA256 = "abc" }, "initramfs.sha256: "},
+		{"a digest in capitals", func(m *Manifest) { m.Initramfs.SHA256 = strings.Repeat("A", 64) }, "initramfs.sha256: "},
+		{"an unknown upper", func(m *Manifest) { m.Root.Upper = "floppy" }, "root: "},
+		{"a size of the upper that is none", func(m *Manifest) { m.Root.Size = "a lot" }, "root: "},
+		{"an unknown policy", func(m *Manifest) { m.Root.OnFail = "pray" }, "root.on-fail: "},
+		{"fallback", func(m *Manifest) { m.Root.OnFail = "fallback" }, "not supported by this version"},
+		{"ephemeral", func(m *Manifest) { m.Root.OnFail = "ephemeral" }, "not supported by this version"},
+		{"an unknown corruption policy", func(m *Manifest) { m.Corruption = "ignore" }, `corruption: "ignore"`},
+		{"no images", func(m *Manifest) { m.Images = nil }, "images: 0 of them"},
+		{"too many images", func(m *Manifest) { m.Images = make([]Image, 501) }, "images: 501 of them"},
+		{"no base", func(m *Manifest) { m.Images = m.Images[:1] }, "0 bases"},
+		{"two bases", func(m *Manifest) { m.Images[2].Role = RoleBase }, "2 bases"},
+		{"a layer under the base", func(m *Manifest) { m.Images[1], m.Images[2] = m.Images[2], m.Images[1] }, "images[2]: base is out of order"},
+		{"tools on top", func(m *Manifest) { m.Images[2].Role = RoleTools }, "images[2]: tools is out of order"},
+		{"two tools", func(m *Manifest) { m.Images = append(m.Images[:1:1], m.Images...) }, "images[1]: tools is out of order"},
+		{"an unknown role", func(m *Manifest) { m.Images[2].Role = "hat" }, `images[2].role: "hat"`},
+		{"an ID that is none", func(m *Manifest) { m.Images[0].ID = "../../etc/passwd" }, "is not an image ID"},
+		{"one image twice", func(m *Manifest) { m.Images[2].ID = m.Images[1].ID }, "images[2].id"},
+		{"an unknown file system", func(m *Manifest) { m.Images[0].FileSystem = "ntfs" }, `filesystem: "ntfs"`},
+		{"another hash", func(m *Manifest) { m.Images[0].Verity.Algorithm = "md5" }, "verity.algorithm"},
+		{"another block size", func(m *Manifest) { m.Images[0].Verity.BlockSize = 512 }, "verity.block-size"},
+		{"no data", func(m *Manifest) { m.Images[0].Verity.DataBlocks = 0 }, "verity.data-blocks"},
+		{"data that would overflow", func(m *Manifest) { m.Images[0].Verity.DataBlocks = 1 << 62 }, "verity.data-blocks"},
+		{"hashes within the data", func(m *Manifest) { m.Images[1].Verity.HashOffset = 4096 }, "verity.hash-offset"},
+		{"hashes before the data", func(m *Manifest) { m.Images[1].Verity.HashOffset = -4096 }, "verity.hash-offset"},
+		{"hashes between blocks", func(m *Manifest) { m.Images[1].Verity.HashOffset++ }, "verity.hash-offset"},
+		{"hashes that would overflow", func(m *Manifest) { m.Images[1].Verity.HashOffset = 1<<63 - 4096 }, "verity.hash-offset"},
+		{"no room for the tree", func(m *Manifest) { m.Images[1].Size -= blockSize }, "size: "},
+		{"a salt that is none", func(m *Manifest) { m.Images[1].Verity.Salt = "salt" }, "verity.salt"},
+		{"a salt beyond the superblock", func(m *Manifest) { m.Images[1].Verity.Salt = strings.Repeat("00", 257) }, "verity.salt"},
+		{"too many tools", func(m *Manifest) { m.Tools = make([]Tool, 65) }, "tools: 65"},
+		{"a tool that plays with the console", func(m *Manifest) { m.Tools[0].Version = "\r" }, "tools[0].version"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			m := goodManifest()
+			c.bend(&m)
+			if err := m.Validate(); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Validate() = %v, want %q", err, c.want)
+			}
+		})
+	}
+	if m := goodManifest(); m.Validate() != nil {
+		t.Errorf("Validate() of a good manifest = %v", m.Validate())
+	}
+}
+
+func TestValidateReportsAllProblemsAtOnce(t *testing.T) {
+	m := goodManifest()
+	m.Name, m.Corruption, m.Images[1].Size = "", "ignore", 1
+	err := m.Validate()
+	for _, want := range []string{"name: ", "corruption: ", "images[1]: size: "} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Validate() = %v, want %q in it", err, want)
+		}
+	}
+}
+
+func FuzzParseManifest(f *testing.F) {
+	files, _ := filepath.Glob("testdata/good-*.json")
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		m, err := ParseManifest(text)
+		if err != nil {
+			return
+		}
+		if again, err := m.Encode(); err != nil || string(again) != string(text) {
+			t.Errorf("accepted a manifest that is not canonical: %v", err)
+		}
+		if err := m.Validate(); err != nil {
+			t.Errorf("accepted a manifest that is not valid: %v", err)
+		}
+	})
+}
