@@ -3,6 +3,7 @@ package qemu
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -97,6 +98,13 @@ func splitCommas(s string) []string {
 
 // imageFormat tells qcow2 from raw by the magic number, which is all that QEMU itself would look at.
 func imageFormat(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if device := info.Mode().Type() == fs.ModeDevice; !device && !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is neither a file nor a block device", path) // opening a pipe would block
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err

@@ -104,7 +104,7 @@ func TestParseDisk(t *testing.T) {
 			}
 		})
 	}
-	for _, bad := range []string{"", ",bus=usb", raw, escaped + ",bus=floppy", escaped + ",colour=red", filepath.Join(dir, "missing")} {
+	for _, bad := range []string{"", ",bus=usb", raw, escaped + ",bus=floppy", escaped + ",colour=red", filepath.Join(dir, "missing"), "/dev/zero", dir} {
 		if d, err := ParseDisk(bad); err == nil {
 			t.Errorf("ParseDisk(%q) = %v, want an error", bad, d)
 		}
@@ -112,7 +112,7 @@ func TestParseDisk(t *testing.T) {
 }
 
 func FuzzParseDisk(f *testing.F) {
-	for _, seed := range []string{"/dev/null", "/dev/null,bus=nvme", "/dev/null,format=raw,serial=a,,b", ",,,"} {
+	for _, seed := range []string{"/disk", "/disk,bus=nvme,format=raw", "/disk,format=raw,serial=a,,b", ",,,"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
