@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"veneer/vmtests/qemu"
@@ -115,14 +116,21 @@ func (l *Lab) once(name string, make func(part string) error) error {
 	fmt.Fprintf(l.Say, "bench: make %s …\n", name)
 	begin := time.Now()
 	part := path + ".part"
-	if err := errors.Join(os.RemoveAll(part), make(part)); err != nil {
-		return errors.Join(fmt.Errorf("make %s: %w", name, err), os.RemoveAll(part))
+	if err := errors.Join(remove(part), make(part)); err != nil {
+		return errors.Join(fmt.Errorf("make %s: %w", name, err), remove(part))
 	}
 	if err := os.Rename(part, path); err != nil {
 		return err
 	}
 	fmt.Fprintf(l.Say, "bench: made %s in %v\n", name, time.Since(begin).Round(time.Second))
 	return nil
+}
+
+// remove deletes a file or a tree, but not what is mounted inside: a mmdebstrap that was interrupted may leave the /dev and
+// /proc of the host in its tree.
+func remove(path string) error {
+	_, err := output(context.Background(), "rm", "-rf", "--one-file-system", path)
+	return err
 }
 
 func (l *Lab) makeTree(ctx context.Context, tree string) error {
@@ -190,9 +198,12 @@ func writeAsset(name, path string, mode os.FileMode) error {
 	return os.WriteFile(path, content, mode)
 }
 
-// output runs a program and returns its standard output; its error holds what it said.
+// output runs a program and returns its standard output; its error holds what it said. When ctx ends the program is asked
+// to end, so that it can undo its mounts.
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
