@@ -10,6 +10,9 @@ import (
 // SuperblockSize is the size of the superblock; it has a block of its own.
 const SuperblockSize = 512
 
+// maxSalt is the room that a superblock has for the salt.
+const maxSalt = 256
+
 // magic opens the superblock of veritysetup, see lib/verity/verity.c of cryptsetup for the layout.
 var magic = [8]byte{'v', 'e', 'r', 'i', 't', 'y'}
 
@@ -25,7 +28,7 @@ type header struct {
 	Blocks    uint64
 	SaltSize  uint16
 	_         [6]byte
-	Salt      [256]byte
+	Salt      [maxSalt]byte
 	_         [168]byte
 }
 
@@ -73,7 +76,7 @@ func ParseSuperblock(b []byte) (Superblock, error) {
 		return s, fmt.Errorf("dm-verity superblock with algorithm %q; this veneer reads sha256", s.Algorithm)
 	case h.DataBlock != BlockSize || h.HashBlock != BlockSize:
 		return s, fmt.Errorf("dm-verity superblock with blocks of %d and %d bytes; this veneer reads %d", h.DataBlock, h.HashBlock, BlockSize)
-	case h.Blocks == 0 || h.Blocks > 1<<50:
+	case h.Blocks == 0 || h.Blocks > maxBlocks:
 		return s, fmt.Errorf("dm-verity superblock with %d data blocks", h.Blocks)
 	case int(h.SaltSize) > len(h.Salt):
 		return s, fmt.Errorf("dm-verity superblock with a salt of %d bytes, the most is %d", h.SaltSize, len(h.Salt))

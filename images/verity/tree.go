@@ -1,7 +1,6 @@
 package verity
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -16,8 +15,8 @@ const BlockSize = 4096
 
 const (
 	hashesPerBlock = BlockSize / sha256.Size
-	chunkBlocks    = 256 // blocks that one goroutine hashes at a time: 1 MiB
-	maxLevels      = 8   // 128^8 blocks are far beyond any file
+	chunkBlocks    = 256     // blocks that one goroutine hashes at a time: 1 MiB
+	maxBlocks      = 1 << 40 // 4 PiB; keeps all products far from an overflow
 )
 
 // Params describe a tree. They are what dm-verity is given beside the root.
@@ -61,14 +60,20 @@ func offsets(sizes []int64, start int64) []int64 {
 }
 
 // Append pads the data in f to a whole block and appends the superblock and the hash tree. It hashes in parallel while it
-// reads. On error the file is left with whatever was written; the caller throws it away.
+// reads, with one buffer of 1 MiB for each processor. On error the file is left with whatever was written; the caller throws
+// it away.
 func Append(ctx context.Context, f *os.File, opts Options) (Result, error) {
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return Result{}, err
 	}
-	if size == 0 {
+	switch {
+	case size == 0:
 		return Result{}, fmt.Errorf("hash tree of %s: the file is empty", f.Name())
+	case size > maxBlocks*BlockSize:
+		return Result{}, fmt.Errorf("hash tree of %s: %d bytes are too many", f.Name(), size)
+	case len(opts.Salt) > maxSalt:
+		return Result{}, fmt.Errorf("hash tree of %s: a salt of %d bytes, the most is %d", f.Name(), len(opts.Salt), maxSalt)
 	}
 	if pad := (BlockSize - size%BlockSize) % BlockSize; pad > 0 {
 		if _, err := f.WriteAt(make([]byte, pad), size); err != nil {
@@ -87,15 +92,10 @@ func Append(ctx context.Context, f *os.File, opts Options) (Result, error) {
 		blocks, from = n, at[i]
 		opts.Progress = nil // only the data counts
 	}
-	top := make([]byte, BlockSize)
-	if _, err := f.ReadAt(top, from); err != nil {
-		return Result{}, err
+	if r.Root, err = Root(f, r.Params); err != nil {
+		return Result{}, fmt.Errorf("hash tree of %s: %w", f.Name(), err)
 	}
-	r.Root = hash(opts.Salt, top)
-	r.Size = size + BlockSize
-	for _, n := range sizes {
-		r.Size += n * BlockSize
-	}
+	r.Size = r.Params.Size()
 	_, err = f.WriteAt(superblock(r), r.HashOffset)
 	return r, err
 }
@@ -112,11 +112,11 @@ func hash(salt, block []byte) [sha256.Size]byte {
 
 // hashLevel hashes the blocks at from and writes their hashes, padded to whole blocks, at to.
 func hashLevel(ctx context.Context, f *os.File, from, blocks, to int64, opts Options) error {
-	return parallel(ctx, blocks, func(first, n int64) error {
-		data := make([]byte, n*BlockSize)
+	return parallel(ctx, blocks, func(first int64, data []byte) error {
 		if _, err := f.ReadAt(data, from+first*BlockSize); err != nil {
 			return err
 		}
+		n := len(data) / BlockSize
 		out := make([]byte, (n+hashesPerBlock-1)/hashesPerBlock*BlockSize)
 		for i := range n {
 			sum := hash(opts.Salt, data[i*BlockSize:(i+1)*BlockSize])
@@ -127,109 +127,52 @@ func hashLevel(ctx context.Context, f *os.File, from, blocks, to int64, opts Opt
 	}, opts.Progress)
 }
 
-// parallel calls work for chunks of blocks on every processor. It returns the error of the first chunk, in the order of the
-// file, that failed.
-func parallel(ctx context.Context, blocks int64, work func(first, n int64) error, progress func(done, total int64)) error {
+// parallel calls work on every processor for chunks of blocks, each with a buffer of the chunk's size. It stops at the first
+// error and returns that of the chunk nearest to the start of the file.
+func parallel(ctx context.Context, blocks int64, work func(first int64, data []byte) error, progress func(done, total int64)) error {
 	var (
 		mu         sync.Mutex
 		wg         sync.WaitGroup
 		next, done int64
 		failed     error
-		failedAt   int64 = -1
+		failedAt   int64
 	)
-	for range runtime.GOMAXPROCS(0) {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for {
-				mu.Lock()
-				first := next
-				n := min(chunkBlocks, blocks-first)
-				if n <= 0 || failedAt >= 0 || ctx.Err() != nil {
-					mu.Unlock()
-					return
-				}
-				next += n
-				mu.Unlock()
-				err := work(first, n)
-				mu.Lock()
-				if err != nil && (failedAt < 0 || first < failedAt) {
-					failed, failedAt = err, first
-				}
-				done += n
-				if progress != nil && err == nil {
-					progress(done*BlockSize, blocks*BlockSize)
-				}
-				mu.Unlock()
+	take := func() (first, n int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		first = next
+		n = min(chunkBlocks, blocks-first)
+		if failed != nil || ctx.Err() != nil {
+			n = 0
+		}
+		next += n
+		return first, n
+	}
+	report := func(first, n int64, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			if failed == nil || first < failedAt {
+				failed, failedAt = err, first
 			}
-		}()
+			return
+		}
+		done += n
+		if progress != nil {
+			progress(done*BlockSize, blocks*BlockSize)
+		}
+	}
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			buf := make([]byte, min(chunkBlocks, blocks)*BlockSize)
+			for first, n := take(); n > 0; first, n = take() {
+				report(first, n, work(first, buf[:n*BlockSize]))
+			}
+		})
 	}
 	wg.Wait()
 	if failed == nil {
 		return ctx.Err()
 	}
 	return failed
-}
-
-// CorruptError is a block that does not match its hash.
-type CorruptError struct {
-	Level  int   // 0 for data, 1 for the hashes of data blocks, and so on upwards
-	Block  int64 // number within its level
-	Offset int64 // in the file, bytes
-}
-
-func (e *CorruptError) Error() string {
-	kind := "data block"
-	if e.Level > 0 {
-		kind = fmt.Sprintf("hash block of level %d, number", e.Level)
-	}
-	return fmt.Sprintf("%s %d (byte %d) does not match its hash", kind, e.Block, e.Offset)
-}
-
-// Verify checks each block of the tree from the root down and then each block of the data. It fails with a *CorruptError for
-// the first that is wrong, levels nearer to the root before others.
-func Verify(ctx context.Context, r io.ReaderAt, p Params, root [sha256.Size]byte, progress func(done, total int64)) error {
-	if p.DataBlocks < 1 || p.HashOffset < p.DataBlocks*BlockSize {
-		return fmt.Errorf("hash tree: %d data blocks with hashes at byte %d: out of bounds", p.DataBlocks, p.HashOffset)
-	}
-	sizes := levels(p.DataBlocks)
-	if len(sizes) > maxLevels {
-		return fmt.Errorf("hash tree: %d data blocks are too many", p.DataBlocks)
-	}
-	at := offsets(sizes, p.HashOffset+BlockSize)
-	// Level l (from 1) lies at at[l-1]; what vouches for a block of level l is level l+1, and for the top the root.
-	for l := len(sizes); l >= 0; l-- {
-		blocks, from := p.DataBlocks, int64(0)
-		if l > 0 {
-			blocks, from = sizes[l-1], at[l-1]
-		}
-		var report func(done, total int64)
-		if l == 0 {
-			report = progress
-		}
-		err := parallel(ctx, blocks, func(first, n int64) error {
-			data := make([]byte, n*BlockSize)
-			if _, err := r.ReadAt(data, from+first*BlockSize); err != nil {
-				return fmt.Errorf("read blocks at byte %d: %w", from+first*BlockSize, err)
-			}
-			want := root[:]
-			if l < len(sizes) {
-				want = make([]byte, n*sha256.Size)
-				if _, err := r.ReadAt(want, at[l]+first*sha256.Size); err != nil {
-					return fmt.Errorf("read hashes of level %d: %w", l+1, err)
-				}
-			}
-			for i := range n {
-				sum := hash(p.Salt, data[i*BlockSize:(i+1)*BlockSize])
-				if !bytes.Equal(sum[:], want[i*sha256.Size:(i+1)*sha256.Size]) {
-					return &CorruptError{l, first + i, from + (first+i)*BlockSize}
-				}
-			}
-			return nil
-		}, report)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
