@@ -1,0 +1,54 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"veneer/stage"
+)
+
+// handOver leaves in /run what the running system will look for: the names that installers and systemd's tools know, and
+// this program as the exitrd.
+func handOver(rec *stage.Record) error {
+	links := map[string]string{
+		stage.RunDir + "/store":      stage.StoreDir,
+		stage.RunDir + "/base":       stage.BaseDir,
+		stage.RunDir + "/layers":     stage.LayersDir,
+		stage.RunDir + "/upper":      stage.UpperDir,
+		"/run/rootfsbase":            stage.BaseDir,
+		"/run/overlayfs":             stage.UpperDir + "/upper",
+		"/run/initramfs/live":        stage.StoreDir,
+		"/run/systemd/volatile-root": rec.Store.Device,
+	}
+	var errs []error
+	for path, content := range links {
+		errs = append(errs, os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(content, path))
+	}
+	return errors.Join(append(errs, copyFile("/init", "/run/initramfs/shutdown"))...)
+}
+
+func copyFile(from, to string) (err error) {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dst.Close()) }()
+	_, err = io.Copy(dst, src)
+	return err
+}
+
+// writeRecord writes the record and the log; /run is memory, so there is no power cut to outlive.
+func writeRecord(rec *stage.Record, l *log) error {
+	text, err := rec.Encode()
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(stage.RecordPath, text, 0o644), os.WriteFile(stage.LogPath, []byte(l.kept.String()), 0o644))
+}

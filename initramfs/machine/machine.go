@@ -1,0 +1,153 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"veneer/images"
+	"veneer/overlay"
+	"veneer/overlay/mount"
+	"veneer/stage"
+)
+
+// Machine is the machine that PID 1 runs on.
+type Machine struct {
+	mount.Kernel
+	modules *Modules
+	uevents *monitor
+	devices map[string]*blockDevice // by kernel name
+	tried   map[string]bool         // modaliases that were matched already
+	failed  []string                // drivers that did not load, for the message when no device appears
+	Detail  func(format string, args ...any)
+}
+
+var _ stage.Machine = (*Machine)(nil)
+
+// New opens the uevent socket, before anything is looked at, so that no device can slip between looking and listening.
+func New(release string) (*Machine, error) {
+	f, err := os.Open(indexPath)
+	if err != nil {
+		return nil, fmt.Errorf("modules of the initramfs: %w", err)
+	}
+	defer f.Close()
+	modules, err := ReadModules(f)
+	if err != nil {
+		return nil, err
+	}
+	if err := modules.CheckRelease(release); err != nil {
+		return nil, err
+	}
+	uevents, err := newMonitor()
+	if err != nil {
+		return nil, err
+	}
+	return &Machine{modules: modules, uevents: uevents, devices: map[string]*blockDevice{}, tried: map[string]bool{},
+		Detail: func(string, ...any) {}}, nil
+}
+
+// Close closes the uevent socket.
+func (m *Machine) Close() error { return m.uevents.close() }
+
+// Drivers implements stage.Machine: loads the driver of each device that the buses know, then listens for delay.
+func (m *Machine) Drivers(ctx context.Context, delay time.Duration) error {
+	aliases, err := filepath.Glob("/sys/bus/*/devices/*/modalias")
+	if err != nil {
+		return err
+	}
+	for _, file := range aliases {
+		if text, err := os.ReadFile(file); err == nil { // a device may go while we look
+			m.drive(strings.TrimSpace(string(text)))
+		}
+	}
+	if delay == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, delay)
+	defer cancel()
+	for {
+		if err := m.listen(ctx); errors.Is(err, context.DeadlineExceeded) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// drive loads what drives a device. A driver that does not load is no reason to stop, since the store may hang on another
+// device; it is remembered for the message in case it does not.
+func (m *Machine) drive(modalias string) {
+	if modalias == "" || m.tried[modalias] {
+		return
+	}
+	m.tried[modalias] = true
+	for _, name := range m.modules.Match(modalias) {
+		if err := m.modules.Load(name); err != nil {
+			m.failed = append(m.failed, err.Error())
+			continue
+		}
+		m.Detail("modprobe %s # for %s", name, modalias)
+	}
+}
+
+// listen handles the next uevent.
+func (m *Machine) listen(ctx context.Context) error {
+	e, err := m.uevents.next(ctx)
+	if errors.Is(err, errLost) {
+		return m.scan()
+	}
+	if err != nil {
+		return err
+	}
+	switch e.action {
+	case "remove":
+		if e.vars["SUBSYSTEM"] == "block" {
+			delete(m.devices, filepath.Base(e.vars["DEVPATH"]))
+		}
+		return nil
+	case "add", "change", "bind":
+		m.drive(e.vars["MODALIAS"])
+		if e.vars["SUBSYSTEM"] == "block" {
+			m.look(filepath.Base(e.vars["DEVPATH"]))
+		}
+	}
+	return nil
+}
+
+// Modules implements stage.Machine.
+func (m *Machine) Modules(names ...string) error {
+	for _, name := range names {
+		if err := m.modules.Load(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Attach implements stage.Machine.
+func (m *Machine) Attach(backing string, img images.Image, onCorruption images.Corruption, verified bool) (string, func() error, func() error, error) {
+	var d *images.Device
+	var err error
+	if verified {
+		d, err = images.Attach(backing, img, onCorruption)
+	} else {
+		d, err = images.AttachUnverified(backing, img)
+	}
+	if err != nil {
+		return "", nil, nil, err
+	}
+	return d.Path, d.Release, d.Close, nil
+}
+
+// Files implements stage.Machine.
+func (m *Machine) Files(dir string) fs.FS { return os.DirFS(dir) }
+
+// CheckRoot implements stage.Machine.
+func (m *Machine) CheckRoot(root, asked string) (string, error) {
+	return overlay.CheckRoot(root, asked)
+}
