@@ -11,10 +11,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,7 +34,8 @@ for m in /modules/*; do $b insmod $m; done
 $b echo "ready, $($b uname -r)"
 while read -r word; do
 	case $word in
-	disks) for d in /sys/block/*; do $b echo "disk ${d##*/} of $($b cat $d/size) sectors;"; done ;;
+	disks) for d in /sys/block/*; do $b echo "disk ${d##*/} of $($b cat $d/size) sectors;"; done
+		$b echo "that is all;" ;;
 	off) $b poweroff -f ;;
 	reset) $b reboot -f ;;
 	crash) $b echo c > /proc/sysrq-trigger ;;
@@ -108,8 +111,37 @@ func TestGuest(t *testing.T) {
 	})
 }
 
+func TestEveryBusBringsItsDisk(t *testing.T) {
+	vm := kernelVM(t, "full", "virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "ahci", "nvme", "xhci_pci", "usb_storage", "uas",
+		"sdhci_pci", "mmc_block", "sr_mod")
+	vm.MemoryMiB = 512
+	image := filepath.Join(t.TempDir(), "disk.img")
+	writeFile(t, image, "")
+	if err := os.Truncate(image, 64<<20); err != nil { // a power of two, for the SD card
+		t.Fatal(err)
+	}
+	for _, bus := range Buses() {
+		vm.Disks = append(vm.Disks, Disk{Path: image, Bus: bus, Snapshot: true})
+	}
+	g := start(t, soonVM(t), vm, nil)
+	expect(t, g, `(?m)^ready,`)
+	// virtio, NVMe, SD and CD-ROM have names of their own; SCSI, AHCI, USB and UAS are all SCSI disks to Linux. They appear
+	// in any order, so the guest is asked until it has them all.
+	want := []string{"vda", "nvme0n1", "mmcblk0", "sr0", "sda", "sdb", "sdc", "sdd"}
+	var missing []string
+	for range 100 {
+		send(t, g, "disks\r")
+		list := expect(t, g, `(?s)disk .*that is all;`)[0]
+		missing = slices.DeleteFunc(slices.Clone(want), func(disk string) bool { return strings.Contains(list, "disk "+disk+" ") })
+		if len(missing) == 0 {
+			return
+		}
+	}
+	t.Errorf("disks %q did not appear; the console shows:\n%s", missing, g.Tail(60))
+}
+
 func TestArm64Boots(t *testing.T) {
-	tree, release := kernelTree(t, "arm64")
+	tree, release := kernelTree(t, "arm64", "cloud")
 	vm := VM{Arch: "arm64", Kernel: filepath.Join(tree, "boot/vmlinuz-"+release), MemoryMiB: 256, Append: []string{"console=ttyAMA0", "panic=-1"}}
 	g := start(t, soonVM(t), vm, nil)
 	expect(t, g, `Machine model: linux,dummy-virt`)
@@ -163,16 +195,22 @@ func wait(t *testing.T, g *Guest, want End) {
 // bootVM returns a VM with Debian's cloud kernel and the initramfs of these tests.
 func bootVM(t *testing.T) VM {
 	t.Helper()
-	tree, release := kernelTree(t, "amd64")
+	return kernelVM(t, "cloud", "virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod")
+}
+
+// kernelVM returns a VM with one of Debian's kernels, and an initramfs that loads these modules.
+func kernelVM(t *testing.T, kind string, modules ...string) VM {
+	t.Helper()
+	tree, release := kernelTree(t, "amd64", kind)
 	run(t, tree, "depmod", "-b", tree, release)
-	return VM{Arch: "amd64", Kernel: filepath.Join(tree, "boot/vmlinuz-"+release), Initrd: initramfs(t, tree, release),
+	return VM{Arch: "amd64", Kernel: filepath.Join(tree, "boot/vmlinuz-"+release), Initrd: initramfs(t, tree, release, modules),
 		MemoryMiB: 256, Append: []string{"console=ttyS0", "panic=-1"}}
 }
 
-// kernelTree unpacks Debian's cloud kernel.
-func kernelTree(t *testing.T, arch string) (tree, release string) {
+// kernelTree unpacks one of Debian's kernels: cloud, or full.
+func kernelTree(t *testing.T, arch, kind string) (tree, release string) {
 	t.Helper()
-	deb := lastLine(run(t, ".", "../../.ci/fetch-kernel", arch, "cloud"))
+	deb := lastLine(run(t, ".", "../../.ci/fetch-kernel", arch, kind))
 	tree = t.TempDir()
 	run(t, tree, "dpkg-deb", "-x", deb, tree)
 	kernels, err := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))
@@ -188,7 +226,7 @@ func lastLine(s string) string {
 	return s[strings.LastIndexByte(s, '\n')+1:]
 }
 
-func initramfs(t *testing.T, tree, release string) string {
+func initramfs(t *testing.T, tree, release string, modules []string) string {
 	t.Helper()
 	records := []cpio.Record{
 		cpio.Directory("bin", 0o755), cpio.Directory("dev", 0o755), cpio.Directory("proc", 0o755),
@@ -196,14 +234,14 @@ func initramfs(t *testing.T, tree, release string) string {
 		cpio.StaticFile("init", bootInit, 0o755), cpio.StaticFile("bin/busybox", readFile(t, "/bin/busybox"), 0o755),
 	}
 	seen := map[string]bool{}
-	for _, module := range []string{"virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod"} {
+	for _, module := range modules {
 		for _, line := range strings.Split(run(t, tree, "modprobe", "-d", tree, "-S", release, "--show-depends", module), "\n") {
 			verb, path, _ := strings.Cut(strings.TrimSpace(line), " ")
 			if verb != "insmod" || seen[path] {
 				continue
 			}
 			seen[path] = true
-			name := "modules/" + string(rune('a'+len(seen))) + "-" + filepath.Base(path)
+			name := fmt.Sprintf("modules/%03d-%s", len(seen), filepath.Base(path))
 			records = append(records, cpio.StaticFile(name, readFile(t, path), 0o644))
 		}
 	}

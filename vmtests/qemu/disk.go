@@ -174,9 +174,13 @@ func attach(d Disk, i int, controllers map[string]bool) ([]string, error) {
 		if d.ReadOnly {
 			return nil, fmt.Errorf("disk %s: an AHCI disk cannot be write-protected; use snapshot, or another bus", d.Path)
 		}
-		return ahciPort(devices, shared, controllers, "ide-hd", drive+serial)
+		shared("ahci", "ich9-ahci")
+		port, err := ahciPort(controllers)
+		return append(devices, "ide-hd,bus="+port+drive+serial), err
 	case CDROM:
-		return ahciPort(devices, shared, controllers, "ide-cd", drive+serial)
+		shared("ahci", "ich9-ahci")
+		port, err := ahciPort(controllers)
+		return append(devices, "ide-cd,bus="+port+drive+serial), err
 	case NVMe:
 		// The NVMe device of QEMU does not start without a serial number.
 		return append(devices, "nvme"+drive+",serial="+escape(orDefault(d.Serial, "disk"+strconv.Itoa(i)))), nil
@@ -198,18 +202,17 @@ func attach(d Disk, i int, controllers map[string]bool) ([]string, error) {
 	return nil, fmt.Errorf("disk %s: unknown bus %q; want one of %s", d.Path, d.Bus, busNames())
 }
 
-// ahciPort puts a device on the next free of the six ports of one controller.
-func ahciPort(devices []string, shared func(id, device string), controllers map[string]bool, device, options string) ([]string, error) {
+// ahciPort takes the next free of the six ports of one controller.
+func ahciPort(controllers map[string]bool) (string, error) {
 	const ports = 6
-	shared("ahci", "ich9-ahci")
 	for port := range ports {
 		bus := "ahci." + strconv.Itoa(port)
 		if !controllers[bus] {
 			controllers[bus] = true
-			return append(devices, device+",bus="+bus+options), nil
+			return bus, nil
 		}
 	}
-	return nil, fmt.Errorf("more than %d AHCI and CD-ROM disks", ports)
+	return "", fmt.Errorf("more than %d AHCI and CD-ROM disks", ports)
 }
 
 func busNames() string {

@@ -168,14 +168,14 @@ func (e *vmtestEngine) finish(ctx context.Context, dir string) {
 	e.vm.Kill()
 	e.qmp.conn.Close()
 	switch {
-	case e.killed.Load() || strings.HasPrefix(reason, "host-"):
-		e.how = Killed
 	case reason == "guest-shutdown":
 		e.how = PoweredOff
 	case reason == "guest-reset":
 		e.how = Reset
 	case reason == "guest-panic":
 		e.how = Panicked
+	case e.killed.Load() || strings.HasPrefix(reason, "host-"):
+		e.how = Killed
 	default:
 		e.how, e.words = Crashed, complaint(context.WithoutCancel(ctx), e.program, e.args)
 	}
