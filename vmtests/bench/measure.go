@@ -38,6 +38,7 @@ var told = regexp.MustCompile(`BENCH uptime=([0-9.]+) available=(\d+) writable=(
 // Measure boots every peer to every moment, rounds times. A round goes through all peers before the next one begins, so
 // that a busy spell of the host does not fall on one peer alone.
 func (l *Lab) Measure(ctx context.Context, peers []Peer, accel qemu.Accel, rounds int) ([]Sample, error) {
+	l.warnIfBusy()
 	var samples []Sample
 	for round := range rounds {
 		for _, moment := range []Moment{Merged, Ready} {
@@ -131,6 +132,18 @@ func anyVeneer(peers []Peer) bool {
 		}
 	}
 	return false
+}
+
+// warnIfBusy tells when other programs would be measured too: under TCG the guest's clock goes on while QEMU waits for a CPU.
+func (l *Lab) warnIfBusy() {
+	content, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return // only a courtesy
+	}
+	word, _, _ := strings.Cut(string(content), " ")
+	if load, err := strconv.ParseFloat(word, 64); err == nil && load > 0.5 {
+		fmt.Fprintf(l.Say, "bench: the host is busy (load %s), the numbers will be too high; stop what else runs\n", word)
+	}
 }
 
 // machine describes what the numbers were measured on.
