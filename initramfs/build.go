@@ -1,0 +1,149 @@
+package initramfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/u-root/mkuimage/cpio"
+)
+
+// Spec says what an initramfs is made of. The zero value of each field but Kernel and Keys is a default.
+type Spec struct {
+	Kernel *Kernel           // the kernel that will boot it; its architecture is that of the programs
+	Policy Policy            // which modules
+	Need   []string          // modules without which the images of this build cannot be mounted: squashfs, erofs
+	Keys   map[string][]byte // name -> public key in minisign's two-line form
+
+	Defaults      string // in the syntax of the kernel command line, which overrides them
+	AllowUnsigned bool   // PID 1 boots a set without a signature
+	RescueShell   bool   // a shell and a few commands
+
+	Level zstd.EncoderLevel // of the modules; 0 is DefaultLevel
+	Init  []byte            // PID 1; nil is the prebuilt one
+}
+
+// DefaultLevel is the best that the compressor has: the archive is read by firmware that may be slow, and unpacking costs the
+// same at each level. Measured on the generic policy: docs/initramfs.md.
+const DefaultLevel = zstd.SpeedBestCompression
+
+// Report is what came of a Spec.
+type Report struct {
+	Raw        int64          `json:"raw"`        // bytes of the archive
+	Compressed int64          `json:"compressed"` // bytes written
+	Modules    []ModuleReport `json:"modules"`    // in the order of the index
+	Builtin    []string       `json:"builtin"`    // wanted, and in the kernel already
+	Missing    []Missing      `json:"missing"`    // wanted where there are any, and not there
+}
+
+// ModuleReport is a module in the archive, and why it is there.
+type ModuleReport struct {
+	Name string `json:"name"`
+	Size int64  `json:"size"` // bytes, unpacked
+	Why  string `json:"why"`
+}
+
+// Build writes an initramfs: newc cpio archives, each compressed with zstd, one behind the other. The kernel unpacks them as one
+// (Documentation/driver-api/early-userspace/buffer-format.rst). The programs come first, as they were packed when they were
+// built; what depends on this Spec comes last. The same Spec gives the same bytes: all times are 1970, all owners root. What w
+// holds after an error is of no use.
+func Build(ctx context.Context, w io.Writer, s Spec) (Report, error) {
+	report, err := build(ctx, w, s)
+	if err != nil {
+		return Report{}, fmt.Errorf("initramfs: %w", err)
+	}
+	return report, nil
+}
+
+func build(ctx context.Context, w io.Writer, s Spec) (Report, error) {
+	if s.Kernel == nil {
+		return Report{}, errors.New("no kernel")
+	}
+	if len(s.Keys) == 0 && !s.AllowUnsigned {
+		return Report{}, errors.New("no key to trust, and unsigned sets not allowed, so nothing could ever boot: make a key with 'veneer keygen'")
+	}
+	chosen, err := choose(s.Kernel.modules, s.Kernel.Arch, s.Policy, s.Need)
+	if err != nil {
+		return Report{}, err
+	}
+	records, err := s.records(chosen)
+	if err != nil {
+		return Report{}, err
+	}
+	programs, err := s.programs()
+	if err != nil {
+		return Report{}, err
+	}
+	report := chosen.report()
+	for _, p := range programs {
+		if _, err := w.Write(p.Packed); err != nil {
+			return Report{}, err
+		}
+		report.Raw += p.Raw
+		report.Compressed += int64(len(p.Packed))
+	}
+	own, err := pack(ctx, w, s.Level, records)
+	report.Raw += own.raw
+	report.Compressed += own.packed
+	return report, err
+}
+
+// programs returns the packed archives of PID 1 and the rescue tools.
+func (s Spec) programs() ([]Packed, error) {
+	var programs []Packed
+	if s.Init == nil {
+		init, err := prebuiltArchive(s.Kernel.Arch, "init.cpio")
+		if err != nil {
+			return nil, err
+		}
+		programs = append(programs, init)
+	}
+	if s.RescueShell {
+		rescue, err := prebuiltArchive(s.Kernel.Arch, "rescue.cpio")
+		if err != nil {
+			return nil, err
+		}
+		programs = append(programs, rescue)
+	}
+	return programs, nil
+}
+
+// records lists the files that depend on the Spec, in the order in which the kernel unpacks them.
+func (s Spec) records(chosen *selection) ([]cpio.Record, error) {
+	records := []cpio.Record{
+		// Before it has mounted devtmpfs, PID 1 has this node and no other.
+		cpio.CharDev("dev/console", 0o600, 5, 1),
+		file("etc/veneer/cmdline", 0o644, []byte(strings.TrimSpace(s.Defaults)+"\n")),
+		file("lib/modules/index", 0o644, chosen.index(s.Kernel.Release)),
+	}
+	if s.Init != nil {
+		records = append(records, file("init", 0o755, s.Init))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Keys)) {
+		if name == "" || strings.ContainsAny(name, "/\x00") {
+			return nil, fmt.Errorf("key name %q: want a file name", name)
+		}
+		records = append(records, file("etc/veneer/keys/"+name+".pub", 0o644, s.Keys[name]))
+	}
+	if s.AllowUnsigned {
+		records = append(records, file("etc/veneer/allow-unsigned", 0o644, nil))
+	}
+	for _, m := range chosen.order {
+		records = append(records, file("lib/modules/"+moduleName(m.path)+".ko", 0o644, m.data))
+	}
+	return records, nil
+}
+
+func (s *selection) report() Report {
+	r := Report{Builtin: slices.Sorted(maps.Keys(s.builtin)), Missing: s.missing}
+	for _, m := range s.order {
+		name := moduleName(m.path)
+		r.Modules = append(r.Modules, ModuleReport{Name: name, Size: int64(len(m.data)), Why: s.why[name]})
+	}
+	return r
+}

@@ -1,0 +1,91 @@
+package initramfs
+
+import "slices"
+
+// Policy says which modules go into the initramfs.
+type Policy struct {
+	Kind    string   // Generic, List; "" is Generic
+	Modules []string // List: their names, in addition to what is always there
+}
+
+// The kinds of policy.
+const (
+	Generic = "generic" // each bus and file system that a boot medium can need
+	List    = "list"    // the modules named, what they depend on, and what is always there
+)
+
+// group is a number of modules that are wanted for one reason.
+type group struct {
+	why   string
+	names []string
+}
+
+// required is what every boot needs. A kernel that has one of them neither as a file nor built in cannot boot a veneer.
+var required = group{"images and the merged root", []string{"loop", "dm_mod", "dm_verity", "overlay"}}
+
+// always is what both policies take where the kernel has it: the file systems of images, and that of the store output.
+var always = group{"file systems of images and of the store that build makes", []string{"squashfs", "erofs", "ext4"}}
+
+// generic is what the policy of that name takes beyond always, where the kernel has it. Left out on purpose: what a machine
+// needs only after its root is there (network, graphics, sound); dm-crypt; and host adapters of servers that few boot from and
+// that weigh hundreds of kilobytes each (lpfc, qla2xxx, aacraid, hpsa, smartpqi). The list policy takes them by name.
+var generic = []group{
+	{"file systems of a store", []string{"btrfs", "xfs", "vfat", "isofs"}},
+	{"names on vfat and isofs", []string{"nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"}},
+	{"virtio", []string{"virtio_pci", "virtio_mmio", "virtio_blk", "virtio_scsi"}},
+	{"SCSI disks and CD-ROMs", []string{"sd_mod", "sr_mod"}},
+	{"SATA and ATA", []string{"ahci", "ata_piix", "ata_generic", "sata_sil24"}},
+	{"NVMe", []string{"nvme", "vmd"}},
+	{"USB storage", []string{"xhci_pci", "xhci_plat_hcd", "ehci_pci", "ehci_platform", "uhci_hcd", "ohci_pci", "ohci_platform",
+		"usb_storage", "uas"}},
+	{"SD cards and MMC", []string{"mmc_block", "sdhci_pci", "sdhci_acpi", "rtsx_pci_sdmmc", "rtsx_usb_sdmmc"}},
+	{"SCSI host adapters", []string{"mptspi", "mpt3sas", "megaraid_sas", "vmw_pvscsi"}},
+	{"Hyper-V", []string{"hv_vmbus", "hv_storvsc", "pci_hyperv", "hyperv_keyboard"}},
+	{"Xen", []string{"xen_blkfront"}},
+	{"keyboards", []string{"i8042", "atkbd", "usbhid"}},
+}
+
+// genericARM64 is what the generic policy adds on arm64, where buses and cards hang on platform devices.
+var genericARM64 = []group{
+	{"PCI host bridges", []string{"pci_host_generic", "pcie_brcmstb", "pcie_rockchip_host", "pcie_tegra194", "pci_meson",
+		"phy_rockchip_pcie", "phy_tegra194_p2u", "reset_raspberrypi"}},
+	{"SATA", []string{"ahci_platform", "ahci_xgene", "ahci_mvebu", "ahci_sunxi"}},
+	{"SD cards and MMC", []string{"bcm2835", "sdhci_iproc", "sdhci_brcmstb", "sdhci_of_arasan", "sdhci_of_dwcmshc", "sdhci_of_esdhc",
+		"sdhci_esdhc_imx", "sdhci_cadence", "sdhci_xenon_driver", "sdhci_msm", "sdhci_tegra", "dw_mmc_rockchip", "dw_mmc_pltfm",
+		"meson_gx_mmc", "sunxi_mmc", "mmci"}},
+	{"USB", []string{"dwc3", "dwc3_of_simple", "dwc3_meson_g12a", "dwc2", "xhci_tegra", "phy_rockchip_inno_usb2", "phy_meson_g12a_usb2",
+		"phy_meson_g12a_usb3_pcie", "phy_sun4i_usb", "phy_generic"}},
+}
+
+// services is what modules ask for by the name of an algorithm when a file system is mounted or a device is set up, without
+// saying so in their modinfo. The kernel would call modprobe then, which is not there.
+var services = map[string][]string{
+	"dm_verity": {"crypto-sha256"},
+	"ext4":      {"crypto-crc32c"},
+	"btrfs":     {"crypto-crc32c"},
+	"xfs":       {"crypto-crc32c"},
+}
+
+// accelerated names the services of whose implementations the quickest counts: those that hash each block that is read. For the
+// others an extra module would cost more at boot than it gives back.
+var accelerated = map[string][]string{
+	"dm_verity": {"crypto-sha256"},
+	"btrfs":     {"crypto-crc32c"},
+}
+
+// companions names what a module is of no use without, and what is of no use without it.
+var companions = map[string][]string{
+	"usbhid": {"hid_generic"},
+}
+
+// groups returns what the policy takes where the kernel has it.
+func (p Policy) groups(arch string) []group {
+	if p.Kind == List {
+		return []group{always}
+	}
+	groups := append([]group{always}, generic...)
+	if arch == "arm64" {
+		groups = append(groups, genericARM64...)
+	}
+	return slices.Clip(groups)
+}
