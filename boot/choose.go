@@ -46,7 +46,12 @@ func Choose(serials []string, def string, defErr error, asked string) (Decision,
 	if defErr == nil && slices.Contains(serials, def) {
 		return Decision{Serial: def, Why: "the store's default"}, nil
 	}
-	newest := slices.MaxFunc(serials, func(a, b string) int { return number(a) - number(b) })
+	newest := serials[0]
+	for _, s := range serials {
+		if number(s) > number(newest) {
+			newest = s
+		}
+	}
 	lost := fmt.Sprintf("the store's default names deployment %s, which is not there", clip(def))
 	if defErr != nil {
 		lost = fmt.Sprintf("the store's default cannot be read: %v", defErr)
@@ -61,7 +66,8 @@ func number(serial string) int {
 
 func listSerials(serials []string) string {
 	const most = 20
-	sorted := slices.SortedFunc(slices.Values(serials), func(a, b string) int { return number(a) - number(b) })
+	sorted := slices.Clone(serials)
+	slices.Sort(sorted)
 	if len(sorted) > most {
 		return fmt.Sprintf("%s and %d more", strings.Join(sorted[:most], ", "), len(sorted)-most)
 	}

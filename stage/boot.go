@@ -40,10 +40,10 @@ type Key struct {
 
 // Env is what a boot knows of itself before it begins.
 type Env struct {
-	Config        boot.Config // the command line over the defaults of the initramfs
-	OnFailAsked   bool        // the command line itself named a policy, which then wins over the manifest's
+	Settings
 	Keys          []Key
 	AllowUnsigned bool
+	Paper         bool  // a plan: nothing is mounted, so no signature is asked for
 	RAM           int64 // bytes
 }
 
@@ -113,7 +113,7 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 
 var errUnverifiedRefused = errors.New("veneer.verify=none: this initramfs was not built with allow-unsigned")
 
-func (e Env) refusesUnverified() bool { return e.Config.Unverified && !e.AllowUnsigned }
+func (e Env) refusesUnverified() bool { return e.Config.Unverified && !e.AllowUnsigned && !e.Paper }
 
 // storeTree is the mounted store: its files, and where they lie.
 type storeTree struct {
@@ -192,6 +192,8 @@ func checkManifest(r *Runner, store storeTree, serial string, env Env) (images.M
 	}
 	if env.Config.Unverified {
 		r.Degrade("not verified", "veneer.verify=none was given: neither the manifest's signature nor any block was checked")
+	} else if env.Paper {
+		r.Detailf("check the signature with the keys of the initramfs")
 	} else if err := r.verify(text, sig, env.Keys); err != nil {
 		return images.Manifest{}, fmt.Errorf("deployment %s: %w", serial, err)
 	}

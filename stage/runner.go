@@ -94,7 +94,7 @@ func Do[T any](ctx context.Context, r *Runner, name string, fn func(context.Cont
 		r.log(Good, where+" failed") // the whole message is for whoever carries out the policy
 		err = &StepError{name, err}
 	} else {
-		r.log(Good, fmt.Sprintf("%s ok %s", where, round(time.Duration(step.Took))))
+		r.log(Good, fmt.Sprintf("%s ok %s", where, inMillis(time.Duration(step.Took))))
 	}
 	r.Record.Steps = append(r.Record.Steps, step)
 	return result, err
@@ -140,15 +140,13 @@ func (r *Runner) log(l Level, line string) {
 	}
 }
 
-// round shortens a duration to what a person reads.
-func round(d time.Duration) time.Duration {
-	switch {
-	case d < time.Millisecond:
-		return d.Round(10 * time.Microsecond)
-	case d < time.Second:
-		return d.Round(time.Millisecond)
+// inMillis prints a duration for the kernel's log, which wants ASCII: time.Duration writes a Greek letter below a millisecond.
+func inMillis(d time.Duration) string {
+	ms := d.Seconds() * 1000
+	if ms < 10 {
+		return fmt.Sprintf("%.1fms", ms)
 	}
-	return d.Round(10 * time.Millisecond)
+	return fmt.Sprintf("%.0fms", ms)
 }
 
 // CheckStep reports whether name is a step that veneer.break= can name.

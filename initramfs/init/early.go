@@ -70,26 +70,15 @@ func (p *pid1) readEnv() (stage.Env, error) {
 	if err != nil {
 		return stage.Env{}, fmt.Errorf("defaults of the initramfs: %w", err)
 	}
-	base, err := boot.ParseCmdline(boot.Config{Wait: stage.DefaultWait}, strings.TrimSpace(string(defaults)))
+	settings, err := stage.Configure(strings.TrimSpace(string(defaults)), rec.Cmdline)
+	p.config, p.runner.OnFail = settings.Config, settings.OnFail
+	p.log.detail = p.config.Debug
+	p.runner.Bound = p.config.Wait + p.config.RootDelay + stuckMargin
 	if err != nil {
-		return stage.Env{}, fmt.Errorf("%s: %w", defaultsFile, err)
+		return stage.Env{}, err
 	}
-	if base.OnFail != "" {
-		p.runner.OnFail = base.OnFail
-	}
-	asked, aerr := boot.ParseCmdline(boot.Config{}, rec.Cmdline)
-	cfg, err := boot.ParseCmdline(base, rec.Cmdline)
-	p.config = cfg
-	p.log.detail = cfg.Debug
-	if err != nil {
-		return stage.Env{}, err // a misspelt on-fail is no policy: the initramfs's own stays in force
-	}
-	if aerr == nil && asked.OnFail != "" {
-		p.runner.OnFail = asked.OnFail
-	}
-	p.runner.Bound = cfg.Wait + cfg.RootDelay + stuckMargin
-	if cfg.Break != "" {
-		err = errors.Join(stage.CheckStep(cfg.Break), needShell("veneer.break="))
+	if p.config.Break != "" {
+		err = needShell("veneer.break=")
 	}
 	if p.runner.OnFail == boot.Shell {
 		err = errors.Join(err, needShell("on-fail=shell"))
@@ -99,7 +88,7 @@ func (p *pid1) readEnv() (stage.Env, error) {
 		return stage.Env{}, err
 	}
 	_, uerr := os.Stat(allowUnsigned)
-	return stage.Env{Config: cfg, OnFailAsked: asked.OnFail != "", Keys: keys, AllowUnsigned: uerr == nil,
+	return stage.Env{Settings: settings, Keys: keys, AllowUnsigned: uerr == nil,
 		RAM: int64(mem.Totalram) * int64(mem.Unit)}, nil
 }
 

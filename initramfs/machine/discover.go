@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -157,8 +158,8 @@ func (d *blockDevice) sniff() error {
 // answering returns the devices that ref names, by name.
 func (m *Machine) answering(ref boot.DeviceRef) []*blockDevice {
 	var found []*blockDevice
-	for _, d := range m.devices {
-		if m.answers(d, ref) {
+	for _, name := range slices.Sorted(maps.Keys(m.devices)) {
+		if d := m.devices[name]; m.answers(d, ref) {
 			found = append(found, d)
 		}
 	}
@@ -166,7 +167,6 @@ func (m *Machine) answering(ref boot.DeviceRef) []*blockDevice {
 	found = slices.DeleteFunc(found, func(d *blockDevice) bool {
 		return d.content.Type == "iso9660" && slices.ContainsFunc(found, func(o *blockDevice) bool { return o.name == d.parent })
 	})
-	slices.SortFunc(found, func(a, b *blockDevice) int { return strings.Compare(a.name, b.name) })
 	return found
 }
 

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"veneer/boot"
+	"veneer/images"
+	"veneer/stage"
+	"veneer/stage/paper"
+)
+
+// planRAM is the memory of the machine on paper, unless --memory says otherwise.
+const planRAM = 1024
+
+func newPlan() *cobra.Command {
+	var cmdline, manifest, defaults string
+	var memory int64
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "plan [--cmdline '...'] [--manifest FILE]",
+		Short: "Show what the init would do for a kernel command line, without a boot",
+		Long: `Plan runs the init's own recipe on a machine of paper: each step, and each mount as its shell equivalent.
+Without --manifest the set is an example with one base. Mistakes on the command line are reported as the init would.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			text, err := planManifest(manifest)
+			if err != nil {
+				return err
+			}
+			plan, err := makePlan(cmd.Context(), defaults, cmdline, text, memory<<20)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(plan)
+			}
+			plan.print(cmd.OutOrStdout())
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&cmdline, "cmdline", "", "the kernel command line")
+	cmd.Flags().StringVar(&manifest, "manifest", "", "manifest.json, or a build output directory")
+	cmd.Flags().StringVar(&defaults, "defaults", "veneer.store=LABEL=VENEER", "what the initramfs says before the command line has its say")
+	cmd.Flags().Int64Var(&memory, "memory", planRAM, "memory of the machine, MiB")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// planStep is a step and what it would do.
+type planStep struct {
+	Name    string   `json:"name"`
+	Actions []string `json:"actions"`
+}
+
+// planned is a boot on paper.
+type planned struct {
+	Steps  []planStep  `json:"steps"`
+	OnFail boot.OnFail `json:"on-fail"`
+	Init   string      `json:"init"`
+}
+
+func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ram int64) (planned, error) {
+	settings, err := stage.Configure(defaults, cmdline)
+	if err != nil {
+		return planned{}, err
+	}
+	var p planned
+	r := &stage.Runner{OnFail: settings.OnFail}
+	r.Before = func(step string) error { p.Steps = append(p.Steps, planStep{Name: step, Actions: []string{}}); return nil }
+	say := func(line string) {
+		last := &p.Steps[len(p.Steps)-1]
+		last.Actions = append(last.Actions, line)
+	}
+	r.Log = func(l stage.Level, line string) {
+		if l != stage.Good {
+			say(line)
+		}
+	}
+	serial := settings.Config.Deployment
+	if serial == "" {
+		serial = "1"
+	}
+	m := &paper.Machine{Manifest: manifest, Serial: serial, Wait: settings.Config.Wait, Say: say}
+	root, err := stage.Boot(ctx, r, m, stage.Env{Settings: settings, Paper: true, RAM: ram})
+	p.OnFail, p.Init = r.OnFail, root.Init
+	return p, err
+}
+
+func (p planned) print(w io.Writer) {
+	for _, s := range p.Steps {
+		fmt.Fprintf(w, "%s\n", s.Name)
+		for _, a := range s.Actions {
+			fmt.Fprintf(w, "    %s\n", a)
+		}
+	}
+	fmt.Fprintf(w, "%s\n    move /dev /proc /sys /run, empty the initramfs, exec %s\n", stage.StepSwitchRoot, p.Init)
+	fmt.Fprintf(w, "if a step fails: %s\n", p.OnFail)
+}
+
+// planManifest reads a manifest, or that of a build output, or makes an example.
+func planManifest(name string) ([]byte, error) {
+	if name == "" {
+		example := images.Manifest{Format: images.Format, Name: "example", Version: "1", Architecture: "amd64", Corruption: images.EIO,
+			Kernel:    images.Kernel{Release: "6.1.0", File: images.File{Name: "vmlinuz", Size: 1, SHA256: strings.Repeat("0", 64)}},
+			Initramfs: images.File{Name: "initramfs.cpio.zst", Size: 1, SHA256: strings.Repeat("0", 64)},
+			Root:      images.Root{Upper: "tmpfs", Size: "50%", OnFail: string(boot.Reboot)},
+			Images: []images.Image{{Role: images.RoleBase, Name: "base", ID: strings.Repeat("0", 64), Size: 3 << 12, FileSystem: "squashfs",
+				Verity: images.Verity{Algorithm: "sha256", BlockSize: 4096, DataBlocks: 1, HashOffset: 4096}}}}
+		return example.Encode()
+	}
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		name = filepath.Join(name, images.ManifestName)
+	}
+	return os.ReadFile(name)
+}
