@@ -2,8 +2,8 @@
 // initramfs that the field offers, and with Veneer, and writes the comparison as a table and a picture.
 //
 // It needs root (mmdebstrap and chroot make the peers' initramfs with the peers' own tools), Debian's archive for the
-// first run, and these packages: qemu-system-x86 mmdebstrap squashfs-tools e2fsprogs cryptsetup-bin busybox-static kmod
-// zstd. What it makes is kept in the cache; removing the directory makes it anew.
+// first run, and these packages: qemu-system-x86 mmdebstrap squashfs-tools e2fsprogs cryptsetup-bin busybox-static cpio
+// zstd minisign. What it makes is kept in the cache; removing the directory makes it anew.
 package main
 
 import (
