@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// golden compares text with a file, or writes the file.
+func golden(t *testing.T, file, text string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), text); diff != "" {
+		t.Errorf("%s (-want +got):\n%s\ngo test ./cmd/veneer -update writes it anew", file, diff)
+	}
+}
+
+func TestPlansAreTheGoldenOnes(t *testing.T) {
+	for name, line := range map[string]string{
+		"nothing-said":        "",
+		"everything-said":     "ro rootdelay=3 veneer.wait=5 veneer.upper=tmpfs:size=64M init=/bin/x veneer.on-fail=halt veneer.deployment=7",
+		"another-store":       `"veneer.store=LABEL=MY STICK:/kiosk"`,
+		"without-a-signature": "veneer.verify=none",
+	} {
+		t.Run(name, func(t *testing.T) {
+			manifest, err := planManifest("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := makePlan(context.Background(), "veneer.store=LABEL=VENEER", line, manifest, 1<<30)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b bytes.Buffer
+			p.print(&b)
+			golden(t, filepath.Join("testdata", "plan-"+name+".txt"), b.String())
+		})
+	}
+}
+
+func TestTheReferenceOfParametersIsTheTableOfTheInit(t *testing.T) {
+	golden(t, "../../docs/parameters.md", parametersPage())
+}
+
+func TestExitCodesTellFailureFromMisuse(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		want int
+	}{
+		"done":                         {[]string{"plan"}, 0},
+		"a mistake on a command line":  {[]string{"plan", "--cmdline", "veneer.nonsense"}, 1},
+		"an unknown flag":              {[]string{"plan", "--nonsense"}, 2},
+		"an argument too many":         {[]string{"plan", "x"}, 2},
+		"an unknown command":           {[]string{"nonsense"}, 2},
+		"a manifest that is not there": {[]string{"plan", "--manifest", "/nonexistent"}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := newRoot()
+			var out bytes.Buffer
+			root.SetOut(&out)
+			root.SetErr(&out)
+			if got := run(context.Background(), root, c.args); got != c.want {
+				t.Errorf("veneer %v exits with %d, want %d:\n%s", c.args, got, c.want, out.String())
+			}
+		})
+	}
+}
