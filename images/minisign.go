@@ -18,10 +18,10 @@ import (
 //	signature    untrusted comment line, base64(algorithm | key ID | signature),
 //	             trusted comment line, base64(signature over signature | trusted comment)
 const (
-	maxKeyFile       = 4 << 10
-	maxSignatureFile = 16 << 10
-	untrustedPrefix  = "untrusted comment: "
-	trustedPrefix    = "trusted comment: "
+	MaxSignature    = 16 << 10 // bytes of a signature file
+	maxKeyFile      = 4 << 10
+	untrustedPrefix = "untrusted comment: "
+	trustedPrefix   = "trusted comment: "
 )
 
 // Signature algorithms: the message itself is signed, or its BLAKE2b-512 digest, which is what minisign does by default.
@@ -85,8 +85,8 @@ type Signature struct {
 // ParseSignature reads a signature file.
 func ParseSignature(text []byte) (Signature, error) {
 	var s Signature
-	if len(text) > maxSignatureFile {
-		return s, fmt.Errorf("signature file of %d bytes is larger than %d", len(text), maxSignatureFile)
+	if len(text) > MaxSignature {
+		return s, fmt.Errorf("signature file of %d bytes is larger than %d", len(text), MaxSignature)
 	}
 	lines := splitLines(text)
 	if len(lines) != 4 {

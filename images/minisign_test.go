@@ -130,7 +130,7 @@ func TestFilesThatAreNotMinisignsAreRefused(t *testing.T) {
 		}
 	}
 	for name, text := range map[string]string{
-		"nothing": "", "a key": pub, "a cut": bend(sig, 1, cut), "a cut global": bend(sig, 3, cut), "too large": strings.Repeat("\n", maxSignatureFile+1),
+		"nothing": "", "a key": pub, "a cut": bend(sig, 1, cut), "a cut global": bend(sig, 3, cut), "too large": strings.Repeat("\n", MaxSignature+1),
 		"no untrusted comment": bend(sig, 0, func(string) string { return "x" }), "no trusted comment": bend(sig, 2, func(string) string { return "x" }),
 		"another algorithm": bend(sig, 1, func(s string) string { return "AA" + s[2:] }), "a fifth line": sig + "x\n",
 	} {
@@ -165,7 +165,7 @@ func FuzzParseSignature(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if strings.Contains(s.TrustedComment, "\n") || len(text) > maxSignatureFile {
+		if strings.Contains(s.TrustedComment, "\n") || len(text) > MaxSignature {
 			t.Errorf("accepted %q", text)
 		}
 		if _, err := Verify([]byte("never signed"), s, good); err == nil {

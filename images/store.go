@@ -82,7 +82,7 @@ func ReadDeployment(store fs.FS, serial string) (manifest, signature []byte, err
 	if err != nil {
 		return nil, nil, err
 	}
-	signature, err = readLimited(store, path.Join(DeploymentPath(serial), SignatureName), maxSignatureFile)
+	signature, err = readLimited(store, path.Join(DeploymentPath(serial), SignatureName), MaxSignature)
 	return manifest, signature, err
 }
 

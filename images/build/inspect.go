@@ -1,0 +1,216 @@
+package build
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"veneer/images"
+	"veneer/initramfs"
+)
+
+// Inspection is what a file says of itself, unproven. One of the pointers is set, or for an output several.
+type Inspection struct {
+	Path      string           `json:"path"`
+	Kind      Kind             `json:"kind"`
+	Manifest  *images.Manifest `json:"manifest,omitempty"`
+	Signature *SignatureFile   `json:"signature,omitempty"`
+	Image     *ImageFile       `json:"image,omitempty"`
+	Initramfs *Initramfs       `json:"initramfs,omitempty"`
+	Kernel    *KernelFile      `json:"kernel,omitempty"`
+}
+
+// SignatureFile is what a signature says of itself.
+type SignatureFile struct {
+	KeyID   string `json:"key-id"`
+	Comment string `json:"comment"`
+}
+
+// KernelFile is a kernel image.
+type KernelFile struct {
+	Architecture string `json:"architecture"`
+	Release      string `json:"release"`
+	Size         int64  `json:"size"`
+	SHA256       string `json:"sha256"`
+}
+
+// Kind is a kind of file or directory that the command knows.
+type Kind string
+
+// The kinds. Only the first four can be verified.
+const (
+	KindOutput     Kind = "output"
+	KindStore      Kind = "store"
+	KindManifest   Kind = "manifest"
+	KindImage      Kind = "image"
+	KindInitramfs  Kind = "initramfs"
+	KindKernel     Kind = "kernel"
+	KindFileSystem Kind = "filesystem"
+	KindDisk       Kind = "disk"
+)
+
+// Names in a build output and in a file system that holds a store.
+const (
+	initramfsFile = "initramfs.cpio.zst"
+	storeFile     = "store.img"
+	storeDir      = "veneer"
+)
+
+// Inspect reads what path is, and what it says of itself, in bounded time and memory.
+func Inspect(path string) (Inspection, error) {
+	kind, err := DetectKind(path)
+	if err != nil {
+		return Inspection{}, err
+	}
+	i := Inspection{Path: path, Kind: kind}
+	switch kind {
+	case KindOutput:
+		err = i.readManifest(filepath.Join(path, images.ManifestName))
+		err = errors.Join(err, i.readFile(filepath.Join(path, initramfsFile), KindInitramfs))
+	case KindManifest:
+		err = i.readManifest(path)
+	case KindImage, KindInitramfs, KindKernel:
+		err = i.readFile(path, kind)
+	case KindStore:
+		err = fmt.Errorf("%s is a store; inspect a manifest or an image in it, or check all of it with veneer verify --key KEY %s", path, path)
+	default:
+		err = unreadable(path, kind)
+	}
+	return i, err
+}
+
+func (i *Inspection) readManifest(path string) error {
+	text, err := readSmall(path, images.MaxManifest)
+	if err != nil {
+		return err
+	}
+	man, err := images.ParseManifest(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	i.Manifest = &man
+	raw, err := readSmall(path+".minisig", images.MaxSignature)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	sig, err := images.ParseSignature(raw)
+	if err != nil {
+		return fmt.Errorf("%s.minisig: %w", path, err)
+	}
+	i.Signature = &SignatureFile{sig.KeyID.String(), sig.TrustedComment}
+	return nil
+}
+
+func (i *Inspection) readFile(path string, kind Kind) error {
+	f, size, err := openRegular(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	switch kind {
+	case KindImage:
+		img, rerr := ReadImage(f, size)
+		i.Image, err = &img, rerr
+	case KindInitramfs:
+		found, rerr := ReadInitramfs(f, size)
+		i.Initramfs, err = &found, rerr
+	case KindKernel:
+		k, rerr := readKernel(f, size)
+		i.Kernel, err = &k, rerr
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+func readKernel(f *os.File, size int64) (KernelFile, error) {
+	h, err := initramfs.ReadHeader(f)
+	if err != nil {
+		return KernelFile{}, err
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return KernelFile{}, err
+	}
+	return KernelFile{h.Arch, h.Release, size, hex.EncodeToString(sum.Sum(nil))}, nil
+}
+
+// DetectKind tells what path is by its content, never by its name.
+func DetectKind(path string) (Kind, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if info.IsDir() {
+		if _, err := os.Stat(filepath.Join(path, images.ManifestName)); err == nil {
+			return KindOutput, nil
+		}
+		if isStore(path) {
+			return KindStore, nil
+		}
+		if isStore(filepath.Join(path, storeDir)) {
+			return "", fmt.Errorf("%s holds a store: name %s", path, filepath.Join(path, storeDir))
+		}
+		return "", fmt.Errorf("%s is neither a build output (no %s in it) nor a store (no deployments in it)", path, images.ManifestName)
+	}
+	f, _, err := openRegular(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	head := make([]byte, 4096)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return "", err
+	}
+	if kind := detect(head[:n]); kind != "" {
+		return kind, nil
+	}
+	if _, err := initramfs.ReadHeader(f); err == nil {
+		return KindKernel, nil
+	}
+	if compression(head[:n]) != "" {
+		return KindInitramfs, nil
+	}
+	return "", fmt.Errorf("%s is neither a manifest, an image, an initramfs nor a kernel", path)
+}
+
+// detect tells a kind by the first bytes, as far as they suffice.
+func detect(head []byte) Kind {
+	at := func(offset int, magic string) bool {
+		return len(head) >= offset+len(magic) && string(head[offset:offset+len(magic)]) == magic
+	}
+	switch {
+	case bytes.HasPrefix(bytes.TrimSpace(head), []byte("{")):
+		return KindManifest
+	case at(0, "hsqs"), at(erofsOffset, "\xe2\xe1\xf5\xe0"):
+		return KindImage
+	case at(0, newcMagic), at(0, newcCRC):
+		return KindInitramfs
+	case at(512, "EFI PART"):
+		return KindDisk
+	case at(1080, "\x53\xef"):
+		return KindFileSystem
+	}
+	return ""
+}
+
+// unreadable says what can be done about a kind that is known and not read.
+func unreadable(path string, kind Kind) error {
+	switch kind {
+	case KindDisk:
+		return fmt.Errorf("%s is a disk with partitions: name the store on one of them, once it is mounted (losetup -P, mount -o ro)", path)
+	case KindFileSystem:
+		return fmt.Errorf("%s is an ext4 file system: %s", path, storeRemedy(path))
+	}
+	return fmt.Errorf("%s is a %s, which only the manifest of its build vouches for: veneer verify OUTPUT", path, kind)
+}

@@ -1,0 +1,322 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"veneer/images"
+	"veneer/images/verity"
+)
+
+// Verification is what a verification looked at and what it found. It is complete: a bad thing never hides the next one.
+type Verification struct {
+	Path     string   `json:"path"`
+	Kind     Kind     `json:"kind"`
+	Keys     []Key    `json:"keys"`
+	KeysFrom string   `json:"keys-from"` // where the keys came from, for people
+	Checks   []Check  `json:"checks"`
+	Notes    []string `json:"notes"` // what was not checked, and why
+}
+
+// Check is one thing that was looked at.
+type Check struct {
+	What   string `json:"what"`
+	Detail string `json:"detail"`          // what was proven
+	Error  string `json:"error,omitempty"` // why it was not
+	err    error
+}
+
+// VerifySpec says what Verify looks at.
+type VerifySpec struct {
+	Path     string
+	Keys     []Key                   // trusted; nil for those that the initramfs beside the manifest trusts
+	Progress func(done, total int64) // bytes; may be nil. The total grows as more is found to be read
+}
+
+// OK reports whether everything that was looked at is good, and something was.
+func (v Verification) OK() bool { return len(v.Checks) > 0 && v.Err() == nil }
+
+// Err joins what is wrong.
+func (v Verification) Err() error {
+	var errs []error
+	for _, c := range v.Checks {
+		if c.err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", c.What, c.err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Verify checks a build output, a store, a manifest or an image:
+//
+//	output    signature, manifest, digests of kernel and initramfs, each block of each image
+//	store     the default; for each deployment signature, manifest, each block of each image
+//	manifest  signature, manifest
+//	image     each block, against the ID in the file's name or else in its own hash tree
+//
+// The error tells that it could not begin, or was cut short; what it found is in the Verification.
+func Verify(ctx context.Context, spec VerifySpec) (Verification, error) {
+	kind, err := DetectKind(spec.Path)
+	if err != nil {
+		return Verification{}, err
+	}
+	v := verifier{Verification: Verification{Path: spec.Path, Kind: kind, Keys: []Key{}, Checks: []Check{}, Notes: []string{}}, spec: spec}
+	switch kind {
+	case KindOutput:
+		err = v.output(ctx, spec.Path)
+	case KindStore:
+		err = v.store(ctx, spec.Path)
+	case KindManifest:
+		v.trust(filepath.Dir(spec.Path))
+		_, _ = v.manifest("", filepath.Dir(spec.Path), filepath.Base(spec.Path))
+		v.note("neither the kernel, the initramfs nor the images were read; name the directory to check them")
+	case KindImage:
+		err = v.imageAlone(ctx, spec.Path)
+	default:
+		return Verification{}, unreadable(spec.Path, kind)
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	return v.Verification, err
+}
+
+type verifier struct {
+	Verification
+	spec        VerifySpec
+	done, total int64 // bytes
+}
+
+func (v *verifier) add(what, detail string, err error) {
+	c := Check{What: what, Detail: detail, err: err}
+	if err != nil {
+		c.Detail, c.Error = "", err.Error()
+	}
+	v.Checks = append(v.Checks, c)
+}
+
+func (v *verifier) note(text string) { v.Notes = append(v.Notes, text) }
+
+// trust decides which keys count: those that were given, or those of the initramfs in dir.
+func (v *verifier) trust(dir string) {
+	if v.spec.Keys != nil {
+		v.Keys, v.KeysFrom = v.spec.Keys, "given"
+		return
+	}
+	path := filepath.Join(dir, initramfsFile)
+	v.KeysFrom = "the initramfs " + path + "; this shows that the output fits together, not who made it: give --key to check that"
+	f, size, err := openRegular(path)
+	if err != nil {
+		v.KeysFrom = "nowhere"
+		v.add("trusted keys", "", fmt.Errorf("%w; give them with --key", err))
+		return
+	}
+	defer f.Close()
+	found, err := ReadInitramfs(f, size)
+	v.Keys = found.Keys
+	if err == nil && len(found.Keys) == 0 {
+		err = errors.New("the initramfs trusts no key; give one with --key")
+	}
+	if err != nil {
+		v.add("trusted keys", "", err)
+	}
+}
+
+func (v *verifier) output(ctx context.Context, dir string) error {
+	v.trust(dir)
+	man, err := v.manifest("", dir, images.ManifestName)
+	if err != nil {
+		return nil
+	}
+	paths := make([]string, len(man.Images))
+	v.total = man.Kernel.Size + man.Initramfs.Size
+	for i, img := range man.Images {
+		paths[i] = filepath.Join(dir, images.ImagePath(img.ID))
+		v.total += img.Verity.DataBlocks * verity.BlockSize
+	}
+	v.file(ctx, "kernel", filepath.Join(dir, man.Kernel.Name), man.Kernel.File)
+	v.file(ctx, "initramfs", filepath.Join(dir, man.Initramfs.Name), man.Initramfs)
+	for i, img := range man.Images {
+		v.image(ctx, "", paths[i], img)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, storeFile)); err == nil {
+		v.note(storeFile + " was not read: it is a file system, and holds copies of the images; " + storeRemedy(filepath.Join(dir, storeFile)))
+	}
+	return nil
+}
+
+// manifest checks a signature before it parses what was signed. The error says that there is no manifest to go on with.
+func (v *verifier) manifest(prefix, dir, name string) (images.Manifest, error) {
+	text, err := readSmall(filepath.Join(dir, name), images.MaxManifest)
+	if err != nil {
+		v.add(prefix+"manifest", "", err)
+		return images.Manifest{}, err
+	}
+	detail, err := checkSignature(text, filepath.Join(dir, name+".minisig"), v.Keys)
+	v.add(prefix+"signature", detail, err)
+	man, err := images.ParseManifest(text)
+	v.add(prefix+"manifest", fmt.Sprintf("%s %s, epoch %d, %s, %d images", man.Name, man.Version, man.Epoch, man.Architecture, len(man.Images)), err)
+	return man, err
+}
+
+func checkSignature(text []byte, path string, keys []Key) (string, error) {
+	raw, err := readSmall(path, images.MaxSignature)
+	if err != nil {
+		return "", err
+	}
+	sig, err := images.ParseSignature(raw)
+	if err != nil {
+		return "", err
+	}
+	public := make([]images.PublicKey, len(keys))
+	for i, k := range keys {
+		public[i] = k.PublicKey
+	}
+	signer, err := images.Verify(text, sig, public...)
+	if err != nil {
+		return "", err
+	}
+	name := ""
+	for _, k := range keys {
+		if k.PublicKey == signer {
+			name = " (" + k.Name + ")"
+			break
+		}
+	}
+	return fmt.Sprintf("key %s%s, %s", signer.ID, name, printable(sig.TrustedComment)), nil
+}
+
+// file checks the size and the digest of a file that the manifest names.
+func (v *verifier) file(ctx context.Context, what, path string, want images.File) {
+	v.add(what, fmt.Sprintf("%s, %s, sha256 %s", want.Name, FormatBytes(want.Size), want.SHA256), func() error {
+		f, size, err := openRegular(path)
+		if err != nil {
+			v.advance(want.Size)
+			return err
+		}
+		defer f.Close()
+		if size != want.Size {
+			v.advance(want.Size)
+			return fmt.Errorf("%s has %d bytes, the manifest says %d", path, size, want.Size)
+		}
+		h := sha256.New()
+		buf := make([]byte, 1<<20)
+		for ctx.Err() == nil {
+			n, err := f.Read(buf)
+			h.Write(buf[:n])
+			v.advance(int64(n))
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if got := hex.EncodeToString(h.Sum(nil)); got != want.SHA256 {
+			return fmt.Errorf("%s has sha256 %s, the manifest says %s: it was changed after it was built", path, got, want.SHA256)
+		}
+		return nil
+	}())
+}
+
+// image checks each block of an image against its entry in the manifest.
+func (v *verifier) image(ctx context.Context, prefix, path string, want images.Image) {
+	v.add(fmt.Sprintf("%s%s %s", prefix, want.Role, want.Name), fmt.Sprintf("%s, %s %s, %d blocks", want.ID, want.FileSystem, FormatBytes(want.Size), want.Verity.DataBlocks), func() error {
+		start := v.done
+		defer func() { v.done = start + want.Verity.DataBlocks*verity.BlockSize }()
+		f, size, err := openRegular(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if size != want.Size {
+			return fmt.Errorf("%s has %d bytes, the manifest says %d: the copy is incomplete, or not the one that was signed", path, size, want.Size)
+		}
+		salt, err := hex.DecodeString(want.Verity.Salt)
+		if err != nil {
+			return err
+		}
+		root, err := hex.DecodeString(want.ID)
+		if err != nil {
+			return err
+		}
+		p := verity.Params{DataBlocks: want.Verity.DataBlocks, HashOffset: want.Verity.HashOffset, Salt: salt}
+		if err := verity.Verify(ctx, f, p, [32]byte(root), v.progressFrom(start)); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		return v.superblocks(f, size, want)
+	}())
+}
+
+// superblocks compares what the image says of itself with the manifest. The init reads none of it, but people's tools do.
+func (v *verifier) superblocks(f io.ReaderAt, size int64, want images.Image) error {
+	got, err := ReadImage(f, size)
+	if err != nil {
+		return fmt.Errorf("each block is good, but its superblocks are not: %w", err)
+	}
+	t := got.Verity
+	if got.FileSystem.Type != want.FileSystem || t.HashOffset != want.Verity.HashOffset || t.Salt != want.Verity.Salt || t.Behind != 0 {
+		return fmt.Errorf("each block is good, but its superblocks say %s with hashes at byte %d and %d bytes behind them, the manifest %s at byte %d",
+			got.FileSystem.Type, t.HashOffset, t.Behind, want.FileSystem, want.Verity.HashOffset)
+	}
+	return nil
+}
+
+func (v *verifier) imageAlone(ctx context.Context, path string) error {
+	f, size, err := openRegular(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	v.KeysFrom = "not needed"
+	name := filepath.Base(path)
+	img, err := ReadImage(f, size)
+	if err == nil {
+		err = img.Verity.CheckID(name)
+	}
+	if err == nil {
+		v.total = img.Verity.params.DataBlocks * verity.BlockSize
+		err = verity.Verify(ctx, f, img.Verity.params, img.Verity.root, v.progressFrom(0))
+	}
+	v.add("image", fmt.Sprintf("%s, %s %s, %d blocks", img.Verity.ID, img.FileSystem.Type, FormatBytes(size), img.Verity.DataBlocks), err)
+	if images.CheckID(trimImage(name)) != nil {
+		v.note("the file is not named for its ID: this shows that it is undamaged, not which image it is; compare the ID with a signed manifest")
+	}
+	return nil
+}
+
+func (v *verifier) advance(n int64) {
+	v.done += n
+	if v.spec.Progress != nil {
+		v.spec.Progress(v.done, max(v.total, v.done))
+	}
+}
+
+func (v *verifier) progressFrom(start int64) func(done, total int64) {
+	if v.spec.Progress == nil {
+		return nil
+	}
+	return func(done, _ int64) { v.spec.Progress(start+done, max(v.total, start+done)) }
+}
+
+// openRegular opens a file to read it, and no device or fifo that would not end.
+func openRegular(path string) (*os.File, int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%s: not a regular file", path)
+	}
+	f, err := os.Open(path)
+	return f, info.Size(), err
+}
