@@ -7,6 +7,9 @@ import "github.com/spf13/cobra"
 // hostCommands are the verbs of the build host.
 func hostCommands() []*cobra.Command {
 	return []*cobra.Command{
+		keygenCommand(),
+		verifyCommand(),
+		inspectCommand(),
 		runCommand(),
 	}
 }

@@ -30,9 +30,9 @@ type Initramfs struct {
 
 // Key is a trusted public key, and where it was found.
 type Key struct {
-	Name string `json:"name"`
-	ID   string `json:"id"`
-	images.PublicKey
+	Name             string `json:"name"`
+	ID               string `json:"id"`
+	images.PublicKey `json:"-"`
 }
 
 // Places in an initramfs, and limits of what is kept of them.

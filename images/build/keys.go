@@ -130,7 +130,7 @@ func GenerateKey(spec KeySpec) (images.PublicKey, error) {
 	if !spec.Force {
 		for _, path := range []string{spec.Path, spec.PublicPath()} {
 			if _, err := os.Lstat(path); err == nil {
-				return none, fmt.Errorf("%s: %w; images signed with it would be lost: choose another name with -o, or replace it with --force", path, os.ErrExist)
+				return none, fmt.Errorf("%s: %w; without the old key no update can be signed: choose another name with -o, or replace it with --force", path, os.ErrExist)
 			}
 		}
 	}
@@ -167,4 +167,17 @@ func checkComment(s string) error {
 		return fmt.Errorf("byte %d is not printable: a comment is one line of text", i)
 	}
 	return nil
+}
+
+// ReadPublicKey reads a public key file.
+func ReadPublicKey(path string) (Key, error) {
+	text, err := readSmall(path, maxPublicKey)
+	if err != nil {
+		return Key{}, fmt.Errorf("public key: %w", err)
+	}
+	key, err := images.ParsePublicKey(text)
+	if err != nil {
+		return Key{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return Key{path, key.ID.String(), key}, nil
 }
