@@ -7,107 +7,127 @@ import (
 	"strings"
 )
 
-// Content is what a device holds. The zero Content means nothing that is known here.
+// Content is what a block device holds. The zero Content is a device on which nothing known was found.
 type Content struct {
-	Type  string // as mount(8) and blkid(8) name it: ext4, vfat, iso9660
+	// Type is what blkid calls TYPE. On a device that holds no file system but a partition table it is "gpt" or "dos".
+	Type string
+	// Label is the volume's name without the white space behind it, in the bytes that are on the device.
 	Label string
-	UUID  string // as blkid(8) prints it
+	// UUID is spelled as blkid does: lower case with four dashes, or as each format has it (FAT: 1234-ABCD).
+	UUID string
 }
 
-// headSize is what is read of the beginning of a device at once. It covers every superblock that is looked for but btrfs's
-// second copy: ISO 9660 at 32 KiB and btrfs at 64 KiB are the farthest.
-const headSize = 68 << 10
+// headSize reaches from the start of a device to the end of the btrfs superblock, which is the last one looked at.
+const headSize = btrfsOffset + 4<<10
 
-// sniffer recognises one kind of content.
-type sniffer struct {
-	kind  string
-	sniff func(d device) (Content, bool)
+// format is a content that is told by its first bytes.
+type format struct {
+	detect func(head []byte) (Content, bool)
+	// wraps marks a container: what seems to lie under it is part of it, or a remainder, and is not looked for.
+	wraps bool
 }
 
-// sniffers in the order of blkid: containers first.
-var sniffers = []sniffer{
-	{"LUKS", sniffLUKS}, {"squashfs", sniffSquashfs}, {"erofs", sniffEROFS}, {"ext4", sniffExt}, {"xfs", sniffXFS},
-	{"btrfs", sniffBtrfs}, {"iso9660", sniffISO}, {"swap", sniffSwap}, {"ntfs", sniffNTFS}, {"exfat", sniffExFAT}, {"vfat", sniffFAT},
+// formats lists what is known, in the order of the search. head is always headSize long.
+var formats = []format{
+	{detectMDRaid, true},
+	{detectLVM, true},
+	{detectLUKS, true},
+	{detectFAT, false},
+	{detectSwap, false},
+	{detectXFS, false},
+	{detectExt, false},
+	{detectISO9660, false},
+	{detectSquashFS, false},
+	{detectBtrfs, false},
+	{detectNTFS, false},
+	{detectExFAT, false},
+	{detectEROFS, false},
 }
 
-// ErrAmbiguous means that the device carries the marks of more than one file system, as when one was made over another.
+// ErrAmbiguous means that a device bears the marks of two formats, and that trusting either would be a guess.
 var ErrAmbiguous = errors.New("ambiguous content")
 
-// Sniff tells what the device r of size bytes holds. A device without anything known yields the zero Content; one that
-// carries the marks of several file systems is refused with ErrAmbiguous.
+// Sniff tells what the size bytes of r hold. A device shorter than a format needs holds something else; the error is about
+// reading, or wraps ErrAmbiguous and names the types.
+//
+// It reads the first 68 KiB at once, and of a FAT file system the root directory, at most a few MiB.
 func Sniff(r io.ReaderAt, size int64) (Content, error) {
-	d, err := open(r, size)
+	head, err := readHead(r, size)
 	if err != nil {
 		return Content{}, err
 	}
 	var found []Content
-	for _, s := range sniffers {
-		if c, ok := s.sniff(d); ok {
-			found = append(found, c)
+	for _, f := range formats {
+		c, ok := f.detect(head)
+		if !ok {
+			continue
+		}
+		found = append(found, c)
+		if f.wraps {
+			break
 		}
 	}
-	switch len(found) {
-	case 0:
-		return Content{}, nil
-	case 1:
-		return found[0], nil
+	switch {
+	case len(found) == 0:
+		return Content{Type: tableType(head)}, nil
+	case len(found) > 1:
+		names := make([]string, len(found))
+		for i, c := range found {
+			names[i] = c.Type
+		}
+		return Content{}, fmt.Errorf("%w: it bears the marks of %s; if one of them is a remainder, remove it with wipefs",
+			ErrAmbiguous, strings.Join(names, " and "))
 	}
-	kinds := make([]string, len(found))
-	for i, c := range found {
-		kinds[i] = c.Type
+	if found[0].Type == typeFAT {
+		found[0].Label, err = fatLabel(r, size, head)
 	}
-	return Content{}, fmt.Errorf("%w: it looks like %s; wipe the remains with wipefs(8)", ErrAmbiguous, strings.Join(kinds, " and like "))
+	return found[0], err
 }
 
-// device is the beginning of a device, and a way to the rest of it.
-type device struct {
-	head []byte
-	r    io.ReaderAt
-	size int64
-}
-
-func open(r io.ReaderAt, size int64) (device, error) {
-	head := make([]byte, min(headSize, max(size, 0)))
-	n, err := r.ReadAt(head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return device{}, fmt.Errorf("read %d bytes: %w", len(head), err)
+// readHead returns the first headSize bytes. What lies behind the end of a short device reads as zeros.
+func readHead(r io.ReaderAt, size int64) ([]byte, error) {
+	head := make([]byte, headSize)
+	if err := readAt(r, head[:max(0, min(headSize, size))], 0); err != nil {
+		return nil, err
 	}
-	return device{head[:n], r, size}, nil
+	return head, nil
 }
 
-// at returns n bytes at offset, or nil where the device ends before or cannot be read.
-func (d device) at(offset, n int64) []byte {
-	if offset < 0 || n <= 0 || n > headSize || offset > d.size-n {
+// readAt fills p or fails.
+func readAt(r io.ReaderAt, p []byte, off int64) error {
+	if len(p) == 0 {
 		return nil
 	}
-	if offset+n <= int64(len(d.head)) {
-		return d.head[offset : offset+n]
+	if n, err := r.ReadAt(p, off); n < len(p) {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return fmt.Errorf("read %d bytes at %d: %w", len(p), off, err)
 	}
-	b := make([]byte, n)
-	if _, err := d.r.ReadAt(b, offset); err != nil {
-		return nil
-	}
-	return b
+	return nil
 }
 
-// is reports whether magic stands at offset.
-func (d device) is(offset int64, magic string) bool {
-	return string(d.at(offset, int64(len(magic)))) == magic
-}
-
-// text is a name of fixed length that ends at its first NUL.
+// text returns a label: it ends at the first NUL, and white space at its end is padding.
 func text(b []byte) string {
 	s, _, _ := strings.Cut(string(b), "\x00")
-	return s
+	return strings.TrimRight(s, " \t\n\v\f\r")
 }
 
-// padded is a name of fixed length filled up with spaces.
-func padded(b []byte) string { return strings.TrimRight(text(b), " ") }
-
-// uuid prints 16 bytes the usual way; all zero is none.
+// uuid spells 16 bytes as a UUID; all zeros mean that there is none.
 func uuid(b []byte) string {
-	if len(b) != 16 || strings.Trim(string(b), "\x00") == "" {
+	if zero(b[:16]) {
 		return ""
 	}
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }
+
+func zero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func powerOfTwo(n uint32) bool { return n != 0 && n&(n-1) == 0 }

@@ -1,7 +1,12 @@
-// Package probe tells what a block device holds: the type, label and UUID of a file system, and the entries of a partition table.
+// Package probe tells what a block device holds: the type, label and UUID of a file system, and the entries of a partition
+// table.
 //
-// It guarantees bounded time and memory whatever the device holds, and the same labels and UUIDs as blkid(8). It reads
-// magic numbers and names, nothing else: whether a file system can be mounted is for the kernel to say.
+// It guarantees the answers that `blkid -p` would give for the formats it knows, except that all generations of ext are "ext4";
+// that what two formats claim is refused with both names; that hostile content costs a bounded number of reads and bytes,
+// whatever it says of itself; and that nothing is ever written.
 //
-// It imports nothing of ours.
+// It does not verify a file system, does not look for traces of RAID at the end of a device, and knows only what a boot medium
+// can be: any other content is an empty Content.
+//
+// A leaf: it imports nothing of ours. initramfs/machine sits above it and links it into PID 1.
 package probe
