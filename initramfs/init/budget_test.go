@@ -1,0 +1,175 @@
+package main
+
+// What PID 1 may link, how large it may get, and which package of ours may import which. The lists are in
+// docs/dependencies.md (libraries) and below (our own packages, as ARCHITECTURE.md draws them).
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	module = "veneer"
+	root   = "../.."
+)
+
+// budgets are the most bytes that PID 1 may have, by architecture. An initramfs is read by firmware that may be slow, and
+// unpacked into memory that the machine may be short of.
+var budgets = map[string]int64{"amd64": 3_000_000, "arm64": 3_200_000}
+
+func TestPID1StaysWithinItsBudget(t *testing.T) {
+	for arch, budget := range budgets {
+		t.Run(arch, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "init")
+			// The flags of initramfs/release.
+			goTool(t, []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + arch, "GOEXPERIMENT=nogreenteagc"}, "build", "-trimpath", "-buildvcs=false",
+				"-tags", "purego", "-gcflags=all=-l", "-ldflags", "-s -w -buildid=", "-o", file, "./initramfs/init")
+			info, err := os.Stat(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("PID 1 for %s: %d bytes of %d", arch, info.Size(), budget)
+			if info.Size() > budget {
+				t.Errorf("PID 1 for %s has %d bytes, the budget is %d: see with 'go tool nm -size -sort size' what came in", arch, info.Size(), budget)
+			}
+		})
+	}
+}
+
+func TestPID1LinksOnlyWhatIsArguedFor(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join(root, "docs/dependencies.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(doc), "## PID 1")
+	table, _, _ = strings.Cut(table, "\n## ")
+	var allowed []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(table, -1) {
+		allowed = append(allowed, row[1])
+	}
+	var linked []string
+	for _, arch := range []string{"amd64", "arm64"} {
+		env := []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + arch}
+		deps := goTool(t, env, "list", "-deps", "-tags", "purego", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./initramfs/init")
+		linked = append(linked, strings.Fields(deps)...)
+		std := strings.Fields(goTool(t, env, "list", "-deps", "-tags", "purego", "-f", "{{if .Standard}}{{.ImportPath}}{{end}}", "./initramfs/init"))
+		for _, never := range []string{"os/exec", "net", "regexp", "text/template", "flag", "testing", "C"} {
+			if slices.Contains(std, never) {
+				t.Errorf("PID 1 for %s links %s, which it must do without", arch, never)
+			}
+		}
+	}
+	slices.Sort(linked)
+	linked = slices.DeleteFunc(slices.Compact(linked), func(p string) bool { return p == module+"/initramfs/init" })
+	slices.Sort(allowed)
+	if diff := cmp.Diff(allowed, linked); diff != "" {
+		t.Errorf("packages in PID 1 differ from the table in docs/dependencies.md (-argued for +linked); argue there for what is new:\n%s", diff)
+	}
+}
+
+// importers says who may import a package of ours; a trailing slash stands for everything below. A package that is not
+// listed may be imported by any that lies above it.
+var importers = map[string][]string{
+	"cmd/":                    {},
+	"initramfs/init":          {},
+	"initramfs/machine":       {"initramfs/init"},
+	"initramfs/machine/":      {"initramfs/machine", "initramfs/machine/"},
+	"initramfs/release":       {},
+	"initramfs/release/":      {"initramfs/release", "examples/"},
+	"initramfs":               {"cmd/veneer", "images/build", "initramfs/release", "examples/"},
+	"images/build":            {"cmd/veneer"},
+	"images/verity":           {"images/build", "cmd/veneer"},
+	"vmtests":                 {},
+	"vmtests/":                {"cmd/veneer", "vmtests/"},
+	"stage":                   {"stage/", "cmd/veneer", "initramfs/init", "initramfs/machine"},
+	"boot/switchroot":         {"initramfs/init"},
+	"overlay/mount/mounttest": {},
+	"overlay":                 {"stage", "stage/", "initramfs/machine", "cmd/veneer"},
+}
+
+// folders hold our packages; what else lies in the root of the module may be the scratch of a build.
+var folders = []string{"boot", "cmd", "images", "initramfs", "overlay", "stage", "vmtests"}
+
+// leaves import nothing of ours.
+var leaves = []string{"boot", "overlay/mount", "images/verity", "initramfs/machine/probe", "vmtests/qemu"}
+
+func TestOurPackagesImportOnlyDownwards(t *testing.T) {
+	args := []string{"list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`}
+	for _, dir := range folders {
+		args = append(args, "./"+dir+"/...")
+	}
+	list := goTool(t, nil, args...)
+	edges := 0
+	for _, line := range strings.Split(strings.TrimSpace(list), "\n") {
+		words := strings.Fields(line)
+		from := strings.TrimPrefix(words[0], module+"/")
+		for _, word := range words[1:] {
+			to, ours := strings.CutPrefix(word, module+"/")
+			if !ours {
+				continue
+			}
+			edges++
+			if slices.Contains(leaves, from) {
+				t.Errorf("%s imports %s, but is a leaf and imports nothing of ours", from, to)
+			}
+			if by, listed := allowedImporters(to); listed && !slices.ContainsFunc(by, func(p string) bool { return covers(p, from) }) {
+				t.Errorf("%s imports %s, which only %q may", from, to, by)
+			}
+		}
+	}
+	if edges < 10 {
+		t.Errorf("'go list' showed only %d imports of ours: this test looks at the wrong tree", edges)
+	}
+}
+
+func TestOverlayAndImagesNeverMeet(t *testing.T) {
+	for from, to := range map[string]string{"overlay": "images", "images": "overlay"} {
+		deps := strings.Fields(goTool(t, nil, "list", "-deps", "./"+from))
+		if slices.Contains(deps, module+"/"+to) {
+			t.Errorf("%s reaches %s; stage joins the two with plain values", from, to)
+		}
+	}
+}
+
+// allowedImporters finds the row for a package: its own, or the longest prefix.
+func allowedImporters(pkg string) (by []string, listed bool) {
+	best := ""
+	for row := range importers {
+		if covers(row, pkg) && len(row) > len(best) {
+			best = row
+		}
+	}
+	by, listed = importers[best]
+	return by, listed
+}
+
+// covers claims that a row, a package or a prefix with a trailing slash, stands for pkg.
+func covers(row, pkg string) bool {
+	return row == pkg || strings.HasSuffix(row, "/") && strings.HasPrefix(pkg, row)
+}
+
+// goTool runs the go command in the root of the module and returns what it prints.
+func goTool(t *testing.T, env []string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), env...)
+	var out, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, complaints.String())
+	}
+	return out.String()
+}
