@@ -41,10 +41,15 @@ func detectISO9660(head []byte) (Content, bool) {
 	return c, true
 }
 
-// isoDate makes a UUID of a date of 16 digits and a time zone; a date that is not set is none.
+// isoDate makes a UUID of a date of 16 digits and a time zone; a date that is not set, or holds what no text can, is none.
 func isoDate(b []byte) string {
-	if b[16] == 0 && string(b[:16]) == "0000000000000000" || zero(b[:16]) {
+	if b[16] == 0 && string(b[:16]) == "0000000000000000" {
 		return ""
+	}
+	for _, c := range b[:16] {
+		if c < ' ' || c > '~' {
+			return ""
+		}
 	}
 	return fmt.Sprintf("%s-%s-%s-%s-%s-%s-%s", b[0:4], b[4:6], b[6:8], b[8:10], b[10:12], b[12:14], b[14:16])
 }
