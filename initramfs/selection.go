@@ -145,7 +145,7 @@ func (s *selection) addService(service, asker string) error {
 	for _, name := range builtin {
 		s.builtin[name] = true
 	}
-	must := generically(loadable)
+	must := s.tree.generic(loadable)
 	for _, name := range loadable {
 		switch {
 		case len(builtin) == 0 && name == must:
@@ -163,19 +163,6 @@ func (s *selection) addService(service, asker string) error {
 		}
 	}
 	return nil
-}
-
-// generically returns the implementation that runs on every CPU of the architecture: the one that says so, or the only one.
-func generically(names []string) string {
-	for _, name := range names {
-		if strings.HasSuffix(name, "generic") {
-			return name
-		}
-	}
-	if len(names) == 1 {
-		return names[0]
-	}
-	return ""
 }
 
 // unknown says that the kernel has no such module, and which names are near.

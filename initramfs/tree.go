@@ -177,3 +177,17 @@ func onCPU(file string) bool {
 	}
 	return false
 }
+
+// generic returns which of the modules that implement one algorithm runs on every CPU of the architecture: the one that says
+// so, or the only one, unless it lies with those that are for some CPUs. "" is none.
+func (t *tree) generic(names []string) string {
+	for _, name := range names {
+		if strings.HasSuffix(name, "generic") {
+			return name
+		}
+	}
+	if len(names) == 1 && !strings.HasPrefix(t.files[names[0]], "kernel/arch/") {
+		return names[0]
+	}
+	return ""
+}

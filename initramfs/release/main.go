@@ -2,9 +2,10 @@
 // on-board command and the rescue tools. It needs the Go toolchain and the zstd program; 'make prebuilt' runs it in the root of
 // the module.
 //
-//	release [-o initramfs/prebuilt] [ARCH ...]
+//	release [ARCH ...]
 //
-// What did not change is left alone, so that a second run takes as long as go build does when it has nothing to do.
+// What did not change is left alone, so that a second run takes as long as go build does when it has nothing to do. Each file
+// appears whole, by rename: another build may embed them at this very moment.
 package main
 
 import (
@@ -12,13 +13,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 
 	"github.com/u-root/mkuimage/cpio"
 
@@ -29,8 +30,13 @@ import (
 // each machine.
 const level = "-19"
 
+// Where the results go, and where they are made: a folder that git and go pass over, on the same file system.
+const (
+	prebuilt = "initramfs/prebuilt"
+	scratch  = "bin"
+)
+
 func main() {
-	out := flag.String("o", "initramfs/prebuilt", "where to write")
 	flag.Parse()
 	archs := flag.Args()
 	if len(archs) == 0 {
@@ -39,7 +45,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	for _, arch := range archs {
-		if err := release(ctx, arch, filepath.Join(*out, arch)); err != nil {
+		if err := release(ctx, arch, filepath.Join(prebuilt, arch)); err != nil {
 			fmt.Fprintf(os.Stderr, "release: %v\n", err)
 			stop()
 			os.Exit(1)
@@ -49,14 +55,21 @@ func main() {
 
 // release builds everything for one architecture.
 func release(ctx context.Context, arch, dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if _, err := os.Stat("go.mod"); err != nil {
+		return fmt.Errorf("run this in the root of the module: %w", err)
+	}
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.MkdirAll(scratch, 0o755)); err != nil {
 		return err
 	}
-	scratch, err := os.MkdirTemp("", "veneer-release-")
+	scratch, err := os.MkdirTemp(scratch, "release-")
 	if err != nil {
 		return err
 	}
+	if scratch, err = filepath.Abs(scratch); err != nil {
+		return err
+	}
 	defer os.RemoveAll(scratch)
+	s := shelf{dir: dir, scratch: scratch}
 
 	init, err := program(ctx, arch, "./initramfs/init", filepath.Join(scratch, "init"), small...)
 	if err != nil {
@@ -66,17 +79,17 @@ func release(ctx context.Context, arch, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := store(ctx, archive, filepath.Join(dir, "init.cpio.zst")); err != nil {
+	if err := s.store(ctx, "init.cpio", archive); err != nil {
 		return err
 	}
 	command, err := program(ctx, arch, "./cmd/veneer", filepath.Join(scratch, "veneer"), "-tags", "onboard")
 	if err != nil {
 		return err
 	}
-	if err := store(ctx, command, filepath.Join(dir, "veneer.zst")); err != nil {
+	if err := s.store(ctx, "veneer", command); err != nil {
 		return err
 	}
-	return rescue(ctx, arch, scratch, filepath.Join(dir, "rescue.cpio.zst"))
+	return rescue(ctx, arch, s)
 }
 
 // small makes PID 1 smaller by a tenth: portable ciphers in place of one in assembler for each kind of CPU, and no inlining. It
@@ -102,16 +115,19 @@ func archiveOf(ctx context.Context, records ...cpio.Record) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// store writes content to file, packed, unless the file was made from the same content before.
-func store(ctx context.Context, content []byte, file string) error {
-	return storeFor(ctx, hash(content), file, func() ([]byte, error) { return content, nil })
+// shelf is a folder of packed files, each with a key that tells what it was made from.
+type shelf struct{ dir, scratch string }
+
+// store packs content, unless the file was made from the same content before.
+func (s shelf) store(ctx context.Context, name string, content []byte) error {
+	return s.storeFor(ctx, name, hash(content), func() ([]byte, error) { return content, nil })
 }
 
-// storeFor writes what content returns to file, packed, and key beside it. It does nothing where key is there already.
-func storeFor(ctx context.Context, key, file string, content func() ([]byte, error)) error {
-	keyFile := strings.TrimSuffix(file, ".zst") + ".key"
+// storeFor packs what content returns, unless the file was made for the same key before.
+func (s shelf) storeFor(ctx context.Context, name, key string, content func() ([]byte, error)) error {
+	packed, keyFile := filepath.Join(s.dir, name+".zst"), filepath.Join(s.dir, name+".key")
 	if old, err := os.ReadFile(keyFile); err == nil && string(old) == key+"\n" {
-		if _, err := os.Stat(file); err == nil {
+		if _, err := os.Stat(packed); err == nil {
 			return nil
 		}
 	}
@@ -122,27 +138,33 @@ func storeFor(ctx context.Context, key, file string, content func() ([]byte, err
 	if err != nil {
 		return err
 	}
-	// The size comes first in the frame: zstd knows it only of a file.
-	raw := file + ".raw"
-	defer os.Remove(raw)
+	raw, fresh := filepath.Join(s.scratch, name), filepath.Join(s.scratch, name+".zst")
 	if err := os.WriteFile(raw, plain, 0o644); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "zstd", "-q", "-f", level, "--no-check", raw, "-o", file)
+	// From a file, not from a pipe: then the frame begins with its size.
+	cmd := exec.CommandContext(ctx, "zstd", "-q", "-f", level, "--no-check", raw, "-o", fresh)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("pack %s: %w; install zstd", file, err)
+		return fmt.Errorf("pack %s: %w; is zstd installed?", name, err)
 	}
-	fmt.Printf("%s: %d bytes, packed from %d\n", file, size(file), len(plain))
-	return os.WriteFile(keyFile, []byte(key+"\n"), 0o644)
+	info, err := os.Stat(fresh)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, packed); err != nil {
+		return err
+	}
+	fmt.Printf("%s: %d bytes, packed from %d\n", packed, info.Size(), len(plain))
+	return writeKey(s.scratch, keyFile, key)
 }
 
-func size(file string) int64 {
-	info, err := os.Stat(file)
-	if err != nil {
-		return 0
+func writeKey(scratch, file, key string) error {
+	fresh := filepath.Join(scratch, "key")
+	if err := os.WriteFile(fresh, []byte(key+"\n"), 0o644); err != nil {
+		return err
 	}
-	return info.Size()
+	return os.Rename(fresh, file)
 }
 
 func hash(content []byte) string {

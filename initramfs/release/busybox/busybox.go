@@ -21,6 +21,9 @@ import (
 // Core is where u-root keeps its everyday commands.
 const Core = "github.com/u-root/u-root/cmds/core/"
 
+// Shell is the command sh, which runs gosh.
+const Shell = "veneer/initramfs/release/sh"
+
 // plainShell builds gosh without the line editor, which draws over a serial console.
 const plainShell = "goshsmall"
 
