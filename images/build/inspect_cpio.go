@@ -38,7 +38,7 @@ type entry struct {
 // Limits of what is read of an archive; the kernel has the first one too.
 const (
 	maxEntryName = 4096
-	maxUnpacked  = 1 << 30
+	maxUnpacked  = 512 << 20
 	maxEntries   = 100_000
 	maxWindow    = 128 << 20 // of the zstd decoder, as the kernel's
 )
@@ -201,14 +201,18 @@ func (a *archive) zeros() error {
 		if err != nil {
 			return err
 		}
-		if b[0] != 0 {
-			return nil
+		if b, err = a.r.Peek(a.r.Buffered()); err != nil {
+			return err
 		}
-		if a.unpacked > maxUnpacked {
+		n := len(b) - len(bytes.TrimLeft(b, "\x00"))
+		if a.unpacked+int64(n) > maxUnpacked {
 			return fmt.Errorf("more than %d bytes unpacked", maxUnpacked)
 		}
-		if err := a.skip(1); err != nil {
+		if err := a.skip(int64(n)); err != nil {
 			return err
+		}
+		if n < len(b) {
+			return nil
 		}
 	}
 }

@@ -18,12 +18,12 @@ import (
 // ImageFile is what an image file says of itself. None of it is proven: that is what Verify does.
 type ImageFile struct {
 	Size       int64      `json:"size"`
-	FileSystem FileSystem `json:"filesystem"`
+	FileSystem Superblock `json:"filesystem"`
 	Verity     HashTree   `json:"verity"`
 }
 
-// FileSystem is the superblock of a read-only file system.
-type FileSystem struct {
+// Superblock is that of a read-only file system.
+type Superblock struct {
 	Type        string    `json:"type"`        // squashfs, erofs
 	Used        int64     `json:"used"`        // bytes
 	BlockSize   int64     `json:"block-size"`  // bytes
@@ -97,46 +97,46 @@ func readHashTree(r io.ReaderAt, size, used int64) (HashTree, error) {
 	return t, nil
 }
 
-func parseFileSystem(head []byte) (FileSystem, error) {
+func parseFileSystem(head []byte) (Superblock, error) {
 	switch {
 	case bytes.HasPrefix(head, []byte("hsqs")):
 		return parseSquashfs(head)
 	case len(head) >= erofsOffset+4 && binary.LittleEndian.Uint32(head[erofsOffset:]) == 0xe0f5e1e2:
 		return parseEROFS(head[erofsOffset:])
 	}
-	return FileSystem{}, ErrNotAnImage
+	return Superblock{}, ErrNotAnImage
 }
 
 // squashfsCompression is by number, as in the kernel's fs/squashfs/squashfs_fs.h.
 var squashfsCompression = []string{1: "gzip", 2: "lzma", 3: "lzo", 4: "xz", 5: "lz4", 6: "zstd"}
 
-func parseSquashfs(b []byte) (FileSystem, error) {
+func parseSquashfs(b []byte) (Superblock, error) {
 	var s struct {
 		Magic, Inodes, Made, BlockSize, Fragments                 uint32
 		Compression, BlockLog, Flags, IDs, Major, Minor           uint16
 		Root, Used, IDTable, Xattrs, InodeTable, DirTable, F, Exp uint64
 	}
 	if _, err := binary.Decode(b, binary.LittleEndian, &s); err != nil {
-		return FileSystem{}, errors.New("squashfs superblock is cut short")
+		return Superblock{}, errors.New("squashfs superblock is cut short")
 	}
 	switch {
 	case s.Major != 4:
-		return FileSystem{}, fmt.Errorf("squashfs of version %d.%d; kernels mount 4.0", s.Major, s.Minor)
+		return Superblock{}, fmt.Errorf("squashfs of version %d.%d; kernels mount 4.0", s.Major, s.Minor)
 	case s.BlockSize < 4096 || s.BlockSize > 1<<20 || bits.OnesCount32(s.BlockSize) != 1 || bits.TrailingZeros32(s.BlockSize) != int(s.BlockLog):
-		return FileSystem{}, fmt.Errorf("squashfs with blocks of %d bytes", s.BlockSize)
+		return Superblock{}, fmt.Errorf("squashfs with blocks of %d bytes", s.BlockSize)
 	case int(s.Compression) >= len(squashfsCompression) || s.Compression == 0:
-		return FileSystem{}, fmt.Errorf("squashfs with unknown compression %d", s.Compression)
+		return Superblock{}, fmt.Errorf("squashfs with unknown compression %d", s.Compression)
 	case s.Used > 1<<60:
-		return FileSystem{}, fmt.Errorf("squashfs of %d bytes", s.Used)
+		return Superblock{}, fmt.Errorf("squashfs of %d bytes", s.Used)
 	}
-	return FileSystem{Type: "squashfs", Used: int64(s.Used), BlockSize: int64(s.BlockSize), Compression: squashfsCompression[s.Compression],
+	return Superblock{Type: "squashfs", Used: int64(s.Used), BlockSize: int64(s.BlockSize), Compression: squashfsCompression[s.Compression],
 		Inodes: int64(s.Inodes), Made: time.Unix(int64(s.Made), 0).UTC()}, nil
 }
 
 // erofsCompression is by bit, as in the kernel's fs/erofs/erofs_fs.h.
 var erofsCompression = []string{"lz4", "lzma", "deflate", "zstd"}
 
-func parseEROFS(b []byte) (FileSystem, error) {
+func parseEROFS(b []byte) (Superblock, error) {
 	var s struct {
 		Magic, Checksum, Compatible           uint32
 		BlockBits, Extra                      uint8
@@ -148,15 +148,15 @@ func parseEROFS(b []byte) (FileSystem, error) {
 		Algorithms, ExtraDevices, DeviceSlots uint16
 	}
 	if _, err := binary.Decode(b, binary.LittleEndian, &s); err != nil {
-		return FileSystem{}, errors.New("EROFS superblock is cut short")
+		return Superblock{}, errors.New("EROFS superblock is cut short")
 	}
 	switch {
 	case s.BlockBits < 9 || s.BlockBits > 16:
-		return FileSystem{}, fmt.Errorf("EROFS with blocks of 2^%d bytes", s.BlockBits)
+		return Superblock{}, fmt.Errorf("EROFS with blocks of 2^%d bytes", s.BlockBits)
 	case s.Made > 1<<37: // the year 6325
-		return FileSystem{}, fmt.Errorf("EROFS made %d seconds after 1970", s.Made)
+		return Superblock{}, fmt.Errorf("EROFS made %d seconds after 1970", s.Made)
 	case s.Inodes > 1<<60:
-		return FileSystem{}, fmt.Errorf("EROFS with %d inodes", s.Inodes)
+		return Superblock{}, fmt.Errorf("EROFS with %d inodes", s.Inodes)
 	}
 	const zeroPadding, configs = 1, 2 // incompatible features: lz4 as of old, and a list of algorithms
 	var names []string
@@ -172,7 +172,7 @@ func parseEROFS(b []byte) (FileSystem, error) {
 	if names == nil {
 		names = []string{"none"}
 	}
-	return FileSystem{Type: "erofs", Used: int64(s.Blocks) << s.BlockBits, BlockSize: 1 << s.BlockBits, Compression: strings.Join(names, ","),
+	return Superblock{Type: "erofs", Used: int64(s.Blocks) << s.BlockBits, BlockSize: 1 << s.BlockBits, Compression: strings.Join(names, ","),
 		Inodes: int64(s.Inodes), Made: time.Unix(int64(s.Made), int64(s.MadeNsec)%1e9).UTC()}, nil
 }
 

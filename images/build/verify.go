@@ -230,7 +230,11 @@ func (v *verifier) file(ctx context.Context, what, path string, want images.File
 
 // image checks each block of an image against its entry in the manifest.
 func (v *verifier) image(ctx context.Context, prefix, path string, want images.Image) {
-	v.add(fmt.Sprintf("%s%s %s", prefix, want.Role, want.Name), fmt.Sprintf("%s, %s %s, %d blocks", want.ID, want.FileSystem, FormatBytes(want.Size), want.Verity.DataBlocks), func() error {
+	what := prefix + string(want.Role)
+	if want.Name != string(want.Role) {
+		what += " " + want.Name
+	}
+	v.add(what, fmt.Sprintf("%s, %s %s, %d blocks", want.ID, want.FileSystem, FormatBytes(want.Size), want.Verity.DataBlocks), func() error {
 		start := v.done
 		defer func() { v.done = start + want.Verity.DataBlocks*verity.BlockSize }()
 		f, size, err := openRegular(path)
