@@ -1,0 +1,226 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"veneer/images"
+	"veneer/stage"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func ms(n float64) stage.Duration { return stage.Duration(n * float64(time.Millisecond)) }
+
+// good is a boot as it should be.
+func good() *Report {
+	id := func(c string) string { return strings.Repeat(c, 64/len(c)) }
+	rec := &stage.Record{
+		Format: stage.RecordFormat, Veneer: "0.1.0", Cmdline: "console=ttyS0 quiet", Kernel: "6.1.0-18-cloud-amd64",
+		Store:      stage.Store{Reference: "LABEL=VENEER", Device: "/dev/vda1", FileSystem: "ext4", Dir: "veneer"},
+		Deployment: stage.Deployment{Serial: "12", Why: "the store's default", Name: "kiosk", Version: "1.4.2", Epoch: 7, Architecture: "amd64", Manifest: id("e")},
+		Verified:   stage.Verified{Manifest: true, Images: true, KeyID: "7A3F00C2D91B55E0", KeyFile: "release.pub", Corruption: images.EIO},
+		Images: []stage.Attached{
+			{Role: images.RoleTools, Name: "tools", ID: id("a1"), FileSystem: "squashfs", Size: 2 << 20, Device: "/dev/dm-0", Mount: "/run/initramfs/veneer/layers/" + id("a1")},
+			{Role: images.RoleBase, Name: "debian", ID: id("b2"), FileSystem: "squashfs", Size: 104857600, Device: "/dev/dm-1", Mount: "/run/initramfs/veneer/base"},
+		},
+		Upper: stage.Upper{Kind: "tmpfs", Size: 512 << 20, Mount: "/run/initramfs/veneer/upper"},
+		Init:  "/sbin/init", Degraded: []stage.Degraded{}, Started: ms(1412),
+	}
+	at := 1415.0
+	for i, took := range []float64{1.2, 0.4, 180, 31, 12, 0.08, 2.3, 41, 9, 6, 0.9, 4} {
+		rec.Steps = append(rec.Steps, stage.Step{Name: stage.Steps[i], Start: ms(at), Took: ms(took)})
+		at += took + 0.2
+	}
+	return &Report{Record: rec, Space: &Space{Size: 512 << 20, Used: 13 << 20, Files: 131072, FilesUsed: 214}}
+}
+
+// bad is a boot in which everything is less than was asked for, with hostile names.
+func bad() *Report {
+	r := good()
+	r.Record.Verified = stage.Verified{Corruption: images.EIO}
+	r.Deployment.Name, r.Deployment.Version = "kiosk\x1b[31m", "<1>&\u202e"
+	r.Record.Degraded = []stage.Degraded{
+		{What: "not verified", Why: "veneer.verify=none was given"},
+		{What: "deployment 12 was booted instead of the default", Why: "the store's default names deployment \"9\x1b[0m\", which is not there"},
+	}
+	r.Record.Store = stage.Store{Reference: "LABEL=a b", Device: "/dev/sda", FileSystem: "vfat"}
+	r.Images = r.Images[1:]
+	r.Images[0].Device, r.Images[0].ID = "/dev/loop0", "b2"
+	r.Steps = r.Steps[:4]
+	r.Steps[3].Error = "no device\nanswered"
+	r.Space, r.Unknown = nil, "statfs /run/initramfs/veneer/upper: permission denied"
+	return r
+}
+
+func TestReportsLookAsTheyDidWhenTheyWereReviewed(t *testing.T) {
+	for name, r := range map[string]*Report{"good": good(), "bad": bad()} {
+		forms := map[string]func(w io.Writer) error{
+			".txt":            r.Text,
+			".json":           r.JSON,
+			".svg":            func(w io.Writer) error { _, err := w.Write(r.SVG()); return err },
+			"-100.timeline":   func(w io.Writer) error { _, err := io.WriteString(w, r.Timeline(Chart{100, true})); return err },
+			"-ascii.timeline": func(w io.Writer) error { _, err := io.WriteString(w, r.Timeline(Chart{})); return err },
+		}
+		for form, write := range forms {
+			t.Run(name+form, func(t *testing.T) {
+				var got bytes.Buffer
+				if err := write(&got); err != nil {
+					t.Fatal(err)
+				}
+				file := filepath.Join("testdata", name+form)
+				if *update {
+					if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(string(want), got.String()); diff != "" {
+					t.Errorf("%s differs (-want +got):\n%s", file, diff)
+				}
+				for _, c := range got.String() {
+					if c < ' ' && c != '\n' || c == '\u202e' && form != ".json" {
+						t.Errorf("the output holds %q, which steers a terminal", c)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestVerifiedIsToldInPlainWords(t *testing.T) {
+	cases := []struct {
+		name string
+		v    stage.Verified
+		want string
+	}{
+		{"signed and checked, panics", stage.Verified{Manifest: true, Images: true, KeyID: "K", KeyFile: "k.pub", Corruption: images.Panic},
+			"yes, signed with key K (k.pub); each block is checked when it is read, and a bad one panics the kernel"},
+		{"signed and checked, restarts", stage.Verified{Manifest: true, Images: true, KeyID: "K", Corruption: images.Restart},
+			"yes, signed with key K; each block is checked when it is read, and a bad one restarts the machine"},
+		{"signed only", stage.Verified{Manifest: true, KeyID: "K"}, "yes, signed with key K, but what is read from the images is NOT checked"},
+		{"checked only", stage.Verified{Images: true, Corruption: images.EIO},
+			"NO: the manifest's signature was not checked; each block is checked when it is read, and a bad one fails to read"},
+		{"neither", stage.Verified{}, "NO: the manifest's signature was not checked, and what is read from the images is not"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			r := good()
+			r.Record.Verified = c.v
+			if got := r.verified(); got != c.want {
+				t.Errorf("verified() = %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestReadTakesTheRecordAndAsksTheUpperForItsSpace(t *testing.T) {
+	root := t.TempDir()
+	want := good().Record
+	text, err := want.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	place(t, root, text)
+	r, err := Read(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, r.Record); diff != "" {
+		t.Errorf("Read() (-want +got):\n%s", diff)
+	}
+	if r.Space != nil || !strings.Contains(r.Unknown, "upper: no such file") {
+		t.Errorf("Space = %v, %q; want none and the reason", r.Space, r.Unknown)
+	}
+	if err := os.MkdirAll(filepath.Join(root, want.Upper.Mount), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if r, err = Read(root); err != nil || r.Space == nil || r.Space.Size <= 0 || r.Space.Used > r.Space.Size {
+		t.Errorf("Read() = %+v, %v; want space", r, err)
+	}
+	var buf bytes.Buffer
+	if err := r.JSON(&buf); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := stage.ParseRecord(buf.Bytes()); err != nil || cmp.Diff(want, again) != "" {
+		t.Errorf("the JSON is not a record: %v", err)
+	}
+}
+
+func TestReadRefusesWhatNoInitWrote(t *testing.T) {
+	cases := []struct{ name, text, says string }{
+		{"junk", "junk", "state.json: parse record"},
+		{"a newer format", `{"format":99}`, "format 99"},
+		{"too long", strings.Repeat(" ", stage.MaxRecord+1), "larger than 1048576 bytes"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			root := t.TempDir()
+			place(t, root, []byte(c.text))
+			if _, err := Read(root); err == nil || !strings.Contains(err.Error(), c.says) || errors.Is(err, ErrNotBooted) {
+				t.Errorf("Read() = %v, want an error that says %q", err, c.says)
+			}
+		})
+	}
+	if _, err := Read(t.TempDir()); !errors.Is(err, ErrNotBooted) {
+		t.Errorf("Read() without a record = %v, want ErrNotBooted", err)
+	}
+}
+
+func place(t *testing.T, root string, record []byte) {
+	t.Helper()
+	path := filepath.Join(root, stage.RecordPath)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, record, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheTimelineFitsItsTerminal(t *testing.T) {
+	for _, width := range []int{60, 80, 133, 200} {
+		for _, line := range strings.Split(good().Timeline(Chart{width, true}), "\n")[2:] {
+			if n := len([]rune(line)); n > width {
+				t.Errorf("a line of %d columns in a terminal of %d: %q", n, width, line)
+			}
+		}
+	}
+}
+
+func TestAnEmptyRecordIsDrawnWithoutHarm(t *testing.T) {
+	r := &Report{Record: &stage.Record{}}
+	if got := r.Timeline(Chart{Width: 1}); !strings.Contains(got, "Kernel 0s") {
+		t.Errorf("Timeline() = %q", got)
+	}
+	if err := r.Text(io.Discard); err != nil {
+		t.Error(err)
+	}
+	if err := xml.Unmarshal(r.SVG(), new(struct{})); err != nil {
+		t.Errorf("SVG() is no XML: %v", err)
+	}
+}
+
+func TestThePictureIsXMLAndTheJSONIsJSON(t *testing.T) {
+	if err := xml.Unmarshal(bad().SVG(), new(struct{})); err != nil {
+		t.Errorf("SVG() is no XML: %v", err)
+	}
+	var buf bytes.Buffer
+	if err := bad().JSON(&buf); err != nil || !json.Valid(buf.Bytes()) {
+		t.Errorf("JSON() = %v, %s", err, buf.Bytes())
+	}
+}

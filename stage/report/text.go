@@ -1,0 +1,189 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"path"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"veneer/boot"
+	"veneer/images"
+	"veneer/stage"
+)
+
+// shortID is how much of an image's ID people see; --json has it all.
+const shortID = 12
+
+// Text writes the report for people.
+func (r *Report) Text(w io.Writer) error {
+	d := r.Deployment
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s (epoch %d, %s)\n", plain(d.Name), plain(d.Version), d.Epoch, plain(d.Architecture))
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-11s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("Deployment", "%s: %s", plain(d.Serial), plain(d.Why))
+	line("Verified", "%s", r.verified())
+	line("Degraded", "%s", r.degraded())
+	line("Kernel", "%s", plain(r.Kernel))
+	line("Store", "%s is %s (%s), directory %s", plain(r.Store.Reference), plain(r.Store.Device), plain(r.Store.FileSystem), plain(path.Join("/", r.Store.Dir)))
+	line("Upper", "%s", r.upper())
+	line("Init", "%s", plain(r.Init))
+	b.WriteString("\nImages, from the bottom of the stack:\n" + r.images())
+	b.WriteString("\n" + r.headline() + ":\n" + r.steps())
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// verified says in plain words who vouches for what.
+func (r *Report) verified() string {
+	v := r.Record.Verified
+	if !v.Manifest && !v.Images {
+		return "NO: the manifest's signature was not checked, and what is read from the images is not"
+	}
+	signed := "NO: the manifest's signature was not checked"
+	if v.Manifest {
+		signed = "yes, signed with key " + plain(v.KeyID)
+		if v.KeyFile != "" {
+			signed += " (" + plain(v.KeyFile) + ")"
+		}
+	}
+	if !v.Images {
+		return signed + ", but what is read from the images is NOT checked"
+	}
+	consequence := map[images.Corruption]string{images.EIO: "fails to read", images.Restart: "restarts the machine", images.Panic: "panics the kernel"}[v.Corruption]
+	if consequence == "" {
+		consequence = plain(string(v.Corruption))
+	}
+	return signed + "; each block is checked when it is read, and a bad one " + consequence
+}
+
+func (r *Report) degraded() string {
+	if len(r.Record.Degraded) == 0 {
+		return "no"
+	}
+	var all []string
+	for _, d := range r.Record.Degraded {
+		all = append(all, fmt.Sprintf("YES: %s: %s", plain(d.What), plain(d.Why)))
+	}
+	return strings.Join(all, "\n"+strings.Repeat(" ", len("  Degraded    ")))
+}
+
+func (r *Report) upper() string {
+	kind := plain(r.Record.Upper.Kind)
+	if kind == string(boot.UpperTmpfs) {
+		kind += ", volatile: what is written is gone after the next boot"
+	}
+	s := r.Space
+	if s == nil {
+		return fmt.Sprintf("%s; %s, use unknown: %s", kind, size(r.Record.Upper.Size), plain(r.Unknown))
+	}
+	use := fmt.Sprintf("%s of %s used", size(s.Used), size(s.Size))
+	if s.Size > 0 {
+		use += fmt.Sprintf(" (%d%%)", int64(float64(s.Used)/float64(s.Size)*100))
+	}
+	if s.Files > 0 {
+		use += fmt.Sprintf(", %d of %d files", s.FilesUsed, s.Files)
+	}
+	return kind + "; " + use
+}
+
+func (r *Report) images() string {
+	return table(func(row func(cells ...string)) {
+		for _, i := range r.Images {
+			row(string(i.Role), i.Name, i.ID[:min(shortID, len(i.ID))], i.FileSystem, size(i.Size), i.Device)
+		}
+	})
+}
+
+func (r *Report) steps() string {
+	return table(func(row func(cells ...string)) {
+		for _, s := range r.Steps {
+			row(s.Name, took(s), s.Error)
+		}
+	})
+}
+
+// headline sums the boot up.
+func (r *Report) headline() string {
+	start, end := span(r.Record)
+	return fmt.Sprintf("Kernel %s, then %s to the merged root", duration(start), duration(end-start))
+}
+
+// span is the kernel uptime when PID 1 began and when the last step ended.
+func span(r *stage.Record) (start, end time.Duration) {
+	start = time.Duration(r.Started)
+	end = start
+	for _, s := range r.Steps {
+		start = min(start, time.Duration(s.Start))
+		end = max(end, time.Duration(s.Start)+time.Duration(s.Took))
+	}
+	return start, end
+}
+
+func table(fill func(row func(cells ...string))) string {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fill(func(cells ...string) {
+		for i, c := range cells {
+			cells[i] = plain(c)
+		}
+		fmt.Fprintln(t, "  "+strings.Join(cells, "\t"))
+	})
+	t.Flush()
+	lines := strings.SplitAfter(b.String(), "\n")
+	for i, l := range lines {
+		if l != "" {
+			lines[i] = strings.TrimRight(l, " \n") + "\n"
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+// plain makes a string harmless on a terminal: whatever is not printed as itself is quoted.
+func plain(s string) string {
+	for _, c := range s {
+		if !unicode.IsPrint(c) || c == unicode.ReplacementChar {
+			return strconv.Quote(s)
+		}
+	}
+	return s
+}
+
+func took(s stage.Step) string {
+	d := duration(time.Duration(s.Took))
+	if s.Error != "" {
+		d += " FAILED"
+	}
+	return d
+}
+
+// duration shortens a time span to three digits or so.
+func duration(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return d.Round(time.Microsecond).String()
+	case d < 10*time.Millisecond:
+		return d.Round(100 * time.Microsecond).String()
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	}
+	return d.Round(10 * time.Millisecond).String()
+}
+
+// size spells an amount with one digit behind the point, in powers of 1024.
+func size(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f := float64(n)
+	for f >= 1023.95 && len(units) > 1 {
+		f, units = f/1024, units[1:]
+	}
+	if units[0] == "B" {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, units[0])
+}
