@@ -56,9 +56,9 @@ const (
 
 // Names in a build output and in a file system that holds a store.
 const (
-	initramfsFile = "initramfs.cpio.zst"
-	storeFile     = "store.img"
-	storeDir      = "veneer"
+	initramfsName  = "initramfs.cpio.zst"
+	storeImageName = "store.img"
+	storeDir       = "veneer"
 )
 
 // Inspect reads what path is, and what it says of itself, in bounded time and memory.
@@ -71,7 +71,7 @@ func Inspect(path string) (Inspection, error) {
 	switch kind {
 	case KindOutput:
 		err = i.readManifest(filepath.Join(path, images.ManifestName))
-		err = errors.Join(err, i.readFile(filepath.Join(path, initramfsFile), KindInitramfs))
+		err = errors.Join(err, i.readFile(filepath.Join(path, initramfsName), KindInitramfs))
 	case KindManifest:
 		err = i.readManifest(path)
 	case KindImage, KindInitramfs, KindKernel:
