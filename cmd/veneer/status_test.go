@@ -7,13 +7,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"veneer/stage"
 )
 
 func TestStatusAnswersInTheFormThatWasAskedFor(t *testing.T) {
 	root := t.TempDir()
-	rec := &stage.Record{Format: stage.RecordFormat, Deployment: stage.Deployment{Name: "kiosk", Version: "1"}, Steps: []stage.Step{{Name: stage.StepFindStore, Took: 1}}}
+	rec := &stage.Record{Format: stage.RecordFormat, Deployment: stage.Deployment{Name: "kiosk", Version: "1"}, Steps: []stage.Step{{Name: stage.StepFindStore, Took: stage.Duration(time.Millisecond)}}}
 	text, err := rec.Encode()
 	if err != nil {
 		t.Fatal(err)
