@@ -22,7 +22,7 @@ func inspectCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return report(cmd.OutOrStdout(), found, asJSON)
+			return printReport(cmd.OutOrStdout(), found, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

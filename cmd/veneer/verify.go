@@ -46,7 +46,7 @@ made it: whoever can replace the manifest there can replace the initramfs too.`,
 			if err != nil {
 				return err
 			}
-			if err := report(cmd.OutOrStdout(), found, asJSON); err != nil {
+			if err := printReport(cmd.OutOrStdout(), found, asJSON); err != nil {
 				return err
 			}
 			if !found.OK() {
@@ -68,8 +68,8 @@ func pathOrOut(args []string) string {
 	return "out"
 }
 
-// report prints a value that can write itself for people.
-func report(w io.Writer, value interface{ WriteText(io.Writer) error }, asJSON bool) error {
+// printReport prints a value that can write itself for people.
+func printReport(w io.Writer, value interface{ WriteText(io.Writer) error }, asJSON bool) error {
 	if !asJSON {
 		return value.WriteText(w)
 	}

@@ -56,8 +56,8 @@ const (
 
 // Names in a build output and in a file system that holds a store.
 const (
-	initramfsName  = "initramfs.cpio.zst"
-	storeImageName = "store.img"
+	initramfsFile  = "initramfs.cpio.zst"
+	storeImageFile = "store.img"
 	storeDir       = "veneer"
 )
 
@@ -71,7 +71,7 @@ func Inspect(path string) (Inspection, error) {
 	switch kind {
 	case KindOutput:
 		err = i.readManifest(filepath.Join(path, images.ManifestName))
-		err = errors.Join(err, i.readFile(filepath.Join(path, initramfsName), KindInitramfs))
+		err = errors.Join(err, i.readFile(filepath.Join(path, initramfsFile), KindInitramfs))
 	case KindManifest:
 		err = i.readManifest(path)
 	case KindImage, KindInitramfs, KindKernel:

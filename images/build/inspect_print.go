@@ -26,7 +26,7 @@ func (i Inspection) WriteText(w io.Writer) error {
 	if i.Initramfs != nil {
 		if i.Manifest != nil {
 			line("", "")
-			line("initramfs", "%s", initramfsName)
+			line("initramfs", "%s", initramfsFile)
 		}
 		printInitramfs(line, *i.Initramfs)
 	}

@@ -275,7 +275,7 @@ func TestInspectionIsWrittenForPeople(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, images.ManifestName), string(man))
-	write(t, filepath.Join(dir, initramfsName), string(goodInitramfs()))
+	write(t, filepath.Join(dir, initramfsFile), string(goodInitramfs()))
 	write(t, filepath.Join(dir, "image"), string(testSquashfs()))
 	for name, path := range map[string]string{"inspect-output.txt": dir, "inspect-image.txt": filepath.Join(dir, "image")} {
 		i, err := Inspect(path)

@@ -109,7 +109,7 @@ func (v *verifier) trust(dir string) {
 		v.Keys, v.KeysFrom = v.spec.Keys, "given"
 		return
 	}
-	path := filepath.Join(dir, initramfsName)
+	path := filepath.Join(dir, initramfsFile)
 	v.KeysFrom = "the initramfs " + path + "; this shows that the output fits together, not who made it: give --key to check that"
 	f, size, err := openRegular(path)
 	if err != nil {
@@ -145,8 +145,8 @@ func (v *verifier) output(ctx context.Context, dir string) error {
 	for i, img := range man.Images {
 		v.image(ctx, "", paths[i], img)
 	}
-	if _, err := os.Lstat(filepath.Join(dir, storeImageName)); err == nil {
-		v.note(storeImageName + " was not read: it is a file system, and holds copies of the images; " + storeRemedy(filepath.Join(dir, storeImageName)))
+	if _, err := os.Lstat(filepath.Join(dir, storeImageFile)); err == nil {
+		v.note(storeImageFile + " was not read: it is a file system, and holds copies of the images; " + storeRemedy(filepath.Join(dir, storeImageFile)))
 	}
 	return nil
 }

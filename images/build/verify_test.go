@@ -42,9 +42,9 @@ func newOutput(t *testing.T) output {
 		Root: images.Root{Upper: "tmpfs", OnFail: "reboot"}, Corruption: images.EIO}, signer, key}
 	write(t, filepath.Join(o.dir, "vmlinuz"), strings.Repeat("kernel", 1000))
 	archive := testInitramfs(map[string]string{"init": "ELF", "etc/veneer/keys/release.pub": string(signer.Public())})
-	write(t, filepath.Join(o.dir, initramfsName), string(zstdOf(t, archive)))
+	write(t, filepath.Join(o.dir, initramfsFile), string(zstdOf(t, archive)))
 	o.man.Kernel = images.Kernel{Release: "6.1.0", File: fileOf(t, filepath.Join(o.dir, "vmlinuz"))}
-	o.man.Initramfs = fileOf(t, filepath.Join(o.dir, initramfsName))
+	o.man.Initramfs = fileOf(t, filepath.Join(o.dir, initramfsFile))
 	if err := os.Mkdir(filepath.Join(o.dir, "images"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestVerifyFindsEachDamage(t *testing.T) {
 		{"a longer kernel", func(t *testing.T, o output) { write(t, filepath.Join(o.dir, "vmlinuz"), "x") },
 			[]string{"kernel: ", "has 1 bytes"}},
 		{"an initramfs without keys", func(t *testing.T, o output) {
-			write(t, filepath.Join(o.dir, initramfsName), string(testInitramfs(map[string]string{"init": "ELF"})))
+			write(t, filepath.Join(o.dir, initramfsFile), string(testInitramfs(map[string]string{"init": "ELF"})))
 		}, []string{"trusted keys: the initramfs trusts no key", "signature: key ", "initramfs: "}},
 		{"several things at once", func(t *testing.T, o output) {
 			flipByte(t, filepath.Join(o.dir, "vmlinuz"), 0)
