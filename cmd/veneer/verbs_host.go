@@ -8,6 +8,7 @@ import "github.com/spf13/cobra"
 func hostCommands() []*cobra.Command {
 	return []*cobra.Command{
 		keygenCommand(),
+		buildCommand(),
 		verifyCommand(),
 		inspectCommand(),
 		runCommand(),

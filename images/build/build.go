@@ -1,0 +1,433 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"veneer/images"
+	"veneer/initramfs"
+)
+
+// Report is what came of a build.
+type Report struct {
+	Out       string           `json:"out"`
+	Manifest  images.Manifest  `json:"manifest"`
+	Signed    string           `json:"signed"` // ID of the key; empty for a build that nobody signed
+	Files     []string         `json:"files"`  // in Out, beside the images
+	Losses    []ImageLosses    `json:"losses"` // what was allowed
+	Warnings  []string         `json:"warnings"`
+	Initramfs initramfs.Report `json:"initramfs"`
+}
+
+// ImageLosses are the losses of one image.
+type ImageLosses struct {
+	Image  string       `json:"image"`
+	Losses []LossReport `json:"losses"`
+}
+
+// builder is a build in progress.
+type builder struct {
+	spec   Spec
+	tools  map[string]string // name of a program -> its path
+	signer *Signer
+	keys   map[string][]byte
+	before *images.Manifest
+	stage  *stage
+	jobs   []*imageJob // bottom first
+	kernel *initramfs.Kernel
+	report Report
+}
+
+// Build carries out a Spec:
+//
+//   - keys and programs are looked for first, so that nobody waits for a build that cannot end well
+//   - sources are scanned, and what could not be kept of all of them is reported together
+//   - images and initramfs are made side by side
+//   - manifest, signature, store
+//   - all of it appears in the output directory
+//
+// On error, or when ctx is done, the output directory is as it was before.
+func Build(ctx context.Context, spec Spec) (report Report, err error) {
+	b := &builder{spec: spec}
+	if err := b.prepare(ctx); err != nil {
+		return Report{}, err
+	}
+	b.report.Out = spec.Out
+	if b.before, err = previousManifest(spec.Config.Previous, spec.Out); err != nil {
+		return Report{}, err
+	}
+	if b.stage, err = newStage(spec.Out); err != nil {
+		return Report{}, err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	if err := b.run(ctx); err != nil {
+		spec.Progress.Stop()
+		return Report{}, roomError(err, spec.Out, b.need())
+	}
+	return b.report, nil
+}
+
+func (b *builder) run(ctx context.Context) error {
+	if err := b.scan(ctx); err != nil {
+		return err
+	}
+	if err := b.openKernel(ctx); err != nil {
+		return err
+	}
+	if err := b.addTools(); err != nil {
+		return err
+	}
+	m, err := b.make(ctx)
+	if err != nil {
+		return err
+	}
+	names := []string{outKernel, outInitramfs}
+	text, err := b.writeManifest(m)
+	if err != nil {
+		return err
+	}
+	if b.spec.Config.has(OutputStore) {
+		if err := b.writeStore(ctx, m, text); err != nil {
+			return err
+		}
+		names = append(names, outStore)
+	}
+	if b.signer != nil {
+		names = append(names, images.SignatureName)
+	}
+	names = append(names, images.ManifestName)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b.report.Manifest, b.report.Files = m, names
+	b.report.Warnings = append(b.report.Warnings, warnings(b.before, m)...)
+	for _, j := range b.jobs {
+		if len(j.losses) > 0 {
+			b.report.Losses = append(b.report.Losses, ImageLosses{j.name, j.losses})
+		}
+	}
+	return b.stage.publish(m, names)
+}
+
+// prepare looks for all that the build needs beside its sources, and reports together what is missing.
+func (b *builder) prepare(ctx context.Context) error {
+	c := b.spec.Config
+	var errs []error
+	b.tools = map[string]string{}
+	for _, name := range neededTools(c) {
+		path, err := findTool(name)
+		b.tools[name] = path
+		errs = append(errs, err)
+	}
+	if c.Keys.Secret != "" {
+		signer, err := LoadSigner(c.Keys.Secret, b.spec.Passphrase)
+		b.signer = signer
+		errs = append(errs, err)
+	}
+	keys, err := trustedKeys(c, b.signer)
+	b.keys = keys
+	return errors.Join(append(errs, err)...)
+}
+
+func neededTools(c Config) []string {
+	var names []string
+	if c.FileSystem.Type == Squashfs || c.Tools {
+		names = append(names, "mksquashfs")
+	}
+	if c.FileSystem.Type == Erofs {
+		names = append(names, "mkfs.erofs")
+	}
+	if c.has(OutputStore) {
+		names = append(names, "mke2fs", "debugfs")
+	}
+	return names
+}
+
+// trustedKeys reads the public keys for the initramfs. A key that signs and is not trusted would make a set that never boots.
+func trustedKeys(c Config, signer *Signer) (map[string][]byte, error) {
+	keys := map[string][]byte{}
+	var errs []error
+	trusted := false
+	for _, path := range c.Keys.Trusted {
+		text, err := readSmall(path, maxSecretKey)
+		if err == nil {
+			var key images.PublicKey
+			key, err = images.ParsePublicKey(text)
+			trusted = trusted || signer != nil && key == signer.Key()
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("trusted key %s: %w", path, err))
+			continue
+		}
+		keys[keyName(path)] = text
+	}
+	if len(errs) > 0 || signer == nil {
+		return keys, errors.Join(errs...)
+	}
+	if len(c.Keys.Trusted) == 0 {
+		return map[string][]byte{"veneer": signer.Public()}, nil
+	}
+	if !trusted {
+		return nil, fmt.Errorf("keys.secret %s is key %s, which is none of keys.trusted: nothing that it signs would boot; add its public key there", c.Keys.Secret, signer.Key().ID)
+	}
+	return keys, nil
+}
+
+// scan looks at all sources. What no image can keep of them is reported for all at once.
+func (b *builder) scan(ctx context.Context) error {
+	c := b.spec.Config
+	b.jobs = []*imageJob{{role: images.RoleBase, name: baseName, fs: c.FileSystem, source: c.Source, allowed: c.allowed()}}
+	for _, l := range c.Layers {
+		allowed := append(c.allowed(), l.Allow...)
+		b.jobs = append(b.jobs, &imageJob{role: images.RoleLayer, name: l.Name, fs: c.FileSystem, source: l.Source, allowed: allowed})
+	}
+	var errs []error
+	for _, j := range b.jobs {
+		errs = append(errs, j.scan(ctx, b.stage.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// openKernel finds the kernel, and with it the architecture.
+func (b *builder) openKernel(ctx context.Context) (err error) {
+	c := b.spec.Config
+	switch base := b.jobs[0].tree; {
+	case c.Kernel.From != FromTree:
+		b.kernel, err = initramfs.OpenKernel(ctx, c.Kernel.From, c.Kernel.ModulesDir)
+	default:
+		dir := c.Source
+		if _, plain := base.content.(dirSource); !plain {
+			dir = b.stage.path("kernel")
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				return err
+			}
+			if err := base.extractKernel(ctx, dir); err != nil {
+				return err
+			}
+		}
+		b.kernel, err = initramfs.OpenKernelTree(dir)
+		if err != nil && dir != c.Source {
+			err = fmt.Errorf("%s: %w", c.Source, err)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if c.Architecture != "" && c.Architecture != b.kernel.Arch {
+		return fmt.Errorf("architecture = %q, but kernel %s is for %s", c.Architecture, b.kernel.Release, b.kernel.Arch)
+	}
+	return nil
+}
+
+// addTools puts the layer with the command at the bottom.
+func (b *builder) addTools() error {
+	if !b.spec.Config.Tools {
+		return nil
+	}
+	command, err := initramfs.Prebuilt(b.kernel.Arch, "veneer")
+	if err != nil {
+		return fmt.Errorf("the tools layer: %w (or set tools = false)", err)
+	}
+	fs := FileSystem{Type: Squashfs, blockSize: 128 << 10}
+	j := &imageJob{role: images.RoleTools, name: toolsName, fs: fs, tree: toolsTree(command), allowed: usualLosses()}
+	if err := j.scan(context.Background(), ""); err != nil {
+		return err
+	}
+	j.losses = nil // of our own files nobody needs to know
+	b.jobs = slices.Insert(b.jobs, 0, j)
+	return nil
+}
+
+// make makes kernel and initramfs beside the images. The first to fail stops the other.
+func (b *builder) make(ctx context.Context) (images.Manifest, error) {
+	c := b.spec.Config
+	m := images.Manifest{Format: images.Format, Name: c.Name, Version: c.Version, Epoch: c.Epoch, Architecture: b.kernel.Arch,
+		Root: images.Root{Upper: c.Root.Upper, Size: c.Root.Size, OnFail: c.Root.OnFail}, Corruption: c.Corruption}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	beside := make(chan error, 1)
+	go func() {
+		err := b.makeBoot(ctx, &m)
+		if err != nil {
+			cancel(err)
+		}
+		beside <- err
+	}()
+	var err error
+	for _, j := range b.jobs {
+		var img images.Image
+		if img, err = j.make(ctx, b.tools, b.stage, b.spec.Epoch, b.spec.Progress); err != nil {
+			cancel(err)
+			break
+		}
+		m.Images = append(m.Images, img)
+	}
+	besideErr := <-beside
+	if cause := context.Cause(ctx); cause != nil {
+		return m, cause
+	}
+	if err := errors.Join(err, besideErr); err != nil {
+		return m, err
+	}
+	m.Tools, err = b.versions(ctx)
+	return m, err
+}
+
+// makeBoot stages kernel and initramfs.
+func (b *builder) makeBoot(ctx context.Context, m *images.Manifest) error {
+	image, _, err := b.kernel.Image()
+	if err != nil {
+		return err
+	}
+	kernel, err := b.stage.hashed(outKernel, func(w io.Writer) error {
+		_, err := io.Copy(w, contextReader{ctx, image})
+		return err
+	})
+	if err = errors.Join(err, image.Close()); err != nil {
+		return fmt.Errorf("kernel image: %w", err)
+	}
+	m.Kernel = images.Kernel{Release: b.kernel.Release, File: kernel}
+	m.Initramfs, err = b.stage.hashed(outInitramfs, func(w io.Writer) error {
+		var err error
+		b.report.Initramfs, err = initramfs.Build(ctx, w, b.initramfs())
+		return err
+	})
+	return err
+}
+
+// initramfs says what goes into the initramfs.
+func (b *builder) initramfs() initramfs.Spec {
+	c := b.spec.Config
+	need := []string{c.FileSystem.Type}
+	if c.Tools && c.FileSystem.Type != Squashfs {
+		need = append(need, Squashfs)
+	}
+	defaults := []string{"veneer.store=" + quoteWord(c.Store), "veneer.on-fail=" + c.Root.OnFail}
+	if c.Wait != "" {
+		defaults = append(defaults, "veneer.wait="+c.Wait)
+	}
+	return initramfs.Spec{
+		Kernel: b.kernel, Need: need, Keys: b.keys, Defaults: strings.Join(defaults, " "),
+		Policy:        initramfs.Policy{Kind: c.Kernel.Modules.Policy, Modules: c.Kernel.Modules.List},
+		AllowUnsigned: c.AllowUnsigned, RescueShell: c.RescueShell,
+	}
+}
+
+// hashed stages a file that write writes, and tells what a manifest says of it.
+func (s *stage) hashed(name string, write func(io.Writer) error) (images.File, error) {
+	f, err := s.create(name)
+	if err != nil {
+		return images.File{}, err
+	}
+	sum := sha256.New()
+	err = write(io.MultiWriter(f, sum))
+	size, serr := f.Seek(0, io.SeekCurrent)
+	if err = errors.Join(err, serr, closeSynced(f)); err != nil {
+		return images.File{}, err
+	}
+	return images.File{Name: name, Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
+}
+
+// versions lists the programs that shaped the images.
+func (b *builder) versions(ctx context.Context) ([]images.Tool, error) {
+	var tools []images.Tool
+	for _, name := range []string{"mkfs.erofs", "mksquashfs"} {
+		if b.tools[name] == "" {
+			continue
+		}
+		found, err := toolVersions(ctx, b.tools[name])
+		if err != nil {
+			return nil, err
+		}
+		tools = append(tools, found...)
+	}
+	slices.SortFunc(tools, func(x, y images.Tool) int { return strings.Compare(x.Name, y.Name) })
+	return tools, nil
+}
+
+// writeManifest stages the manifest and its signature.
+func (b *builder) writeManifest(m images.Manifest) ([]byte, error) {
+	if err := m.Validate(); err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	text, err := m.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > images.MaxManifest {
+		return nil, fmt.Errorf("the manifest has %d bytes, more than %d", len(text), images.MaxManifest)
+	}
+	if err := b.stage.write(images.ManifestName, text); err != nil {
+		return nil, err
+	}
+	if b.signer == nil {
+		return text, nil
+	}
+	b.report.Signed = b.signer.Key().ID.String()
+	signature, err := b.signer.Sign(text, fmt.Sprintf("veneer %s %s epoch %d", m.Name, m.Version, m.Epoch))
+	if err != nil {
+		return nil, err
+	}
+	return text, b.stage.write(images.SignatureName, signature)
+}
+
+func (b *builder) writeStore(ctx context.Context, m images.Manifest, manifest []byte) error {
+	if err := b.stage.write(defaultFile, []byte(firstSerial+"\n")); err != nil {
+		return err
+	}
+	b.spec.Progress.Start("store", 0)
+	epoch := time.Unix(0, 0)
+	for _, j := range b.jobs {
+		if t := j.tree.newest(b.spec.Epoch); t.After(epoch) {
+			epoch = t
+		}
+	}
+	out := b.stage.path(outStore)
+	if err := makeStore(ctx, b.tools, out, placedFiles(b.stage.dir, m, b.signer != nil), manifest, epoch); err != nil {
+		return err
+	}
+	info, err := os.Stat(out)
+	if err != nil {
+		return err
+	}
+	b.spec.Progress.Finish("%s", FormatBytes(info.Size()))
+	return nil
+}
+
+// need guesses the room that the build takes in the output directory: half of the content, once as images and once in the
+// store, and the whole of it where it has to be unpacked.
+func (b *builder) need() int64 {
+	var content, unpacked int64
+	for _, j := range b.jobs {
+		if j.tree == nil {
+			continue
+		}
+		content += j.tree.Bytes
+		if _, archive := j.tree.content.(tarSource); archive || j.fs.Type == Erofs {
+			unpacked += j.tree.Bytes
+		}
+	}
+	return content + unpacked + 64<<20
+}
+
+// close releases what the build holds, on success too.
+func (b *builder) close() error {
+	var errs []error
+	if b.kernel != nil {
+		errs = append(errs, b.kernel.Close())
+	}
+	for _, j := range b.jobs {
+		if j.tree != nil {
+			errs = append(errs, j.tree.Close())
+		}
+	}
+	return errors.Join(append(errs, b.stage.Close())...)
+}

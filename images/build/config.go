@@ -1,0 +1,135 @@
+package build
+
+import (
+	"time"
+
+	"veneer/images"
+)
+
+// DefaultConfigName is the file that `veneer build` reads when it is given none.
+const DefaultConfigName = "veneer.toml"
+
+// Config is what a veneer.toml says, checked, with the defaults filled in. Paths are relative to the file's directory until
+// Load has resolved them.
+type Config struct {
+	Name         string `toml:"name"`
+	Version      string `toml:"version"`
+	Epoch        uint64 `toml:"epoch"`
+	Architecture string `toml:"architecture"` // Go's name; empty: that of the kernel
+	Source       string `toml:"source"`       // a directory, or a tar archive
+	Previous     string `toml:"previous"`     // the manifest of the previous release
+
+	Corruption    images.Corruption `toml:"corruption"`
+	Store         string            `toml:"store"` // DEVICE[:/DIR], where the init looks for the store
+	Wait          string            `toml:"wait"`  // how long the init waits for devices; empty: its default
+	RescueShell   bool              `toml:"rescue-shell"`
+	AllowUnsigned bool              `toml:"allow-unsigned"`
+	Tools         bool              `toml:"tools"` // add the layer with the command and its unit
+	Outputs       []string          `toml:"outputs"`
+
+	FileSystem FileSystem    `toml:"filesystem"`
+	Kernel     KernelConfig  `toml:"kernel"`
+	Root       RootConfig    `toml:"root"`
+	Keys       KeysConfig    `toml:"keys"`
+	Allow      AllowConfig   `toml:"allow"`
+	Layers     []LayerConfig `toml:"layers"` // over the base, the lowest first
+}
+
+// The file systems of images.
+const (
+	Squashfs = "squashfs"
+	Erofs    = "erofs"
+)
+
+// OutputStore is the output that is an ext4 file system with the store in it.
+const OutputStore = "store"
+
+// FileSystem says how images are made.
+type FileSystem struct {
+	Type      string `toml:"type"`       // Squashfs, Erofs
+	BlockSize string `toml:"block-size"` // bytes, or with K or M; of EROFS it is the size of a compressed cluster
+	Level     int    `toml:"level"`      // of the compressor; 0: its default
+	blockSize int
+}
+
+// KernelConfig says where the kernel and its modules come from.
+type KernelConfig struct {
+	From       string        `toml:"from"`        // "tree", or the path of a kernel image or of a linux-image .deb
+	ModulesDir string        `toml:"modules-dir"` // of a kernel image: its lib/modules/RELEASE
+	Modules    ModulesConfig `toml:"modules"`
+}
+
+// FromTree says that the kernel is the one in the source tree.
+const FromTree = "tree"
+
+// ModulesConfig says which modules go into the initramfs.
+type ModulesConfig struct {
+	Policy string   `toml:"policy"`
+	List   []string `toml:"list"`
+}
+
+// RootConfig is the policy for the merged root.
+type RootConfig struct {
+	Upper  string `toml:"upper"`
+	Size   string `toml:"size"`
+	OnFail string `toml:"on-fail"`
+}
+
+// KeysConfig names minisign keys.
+type KeysConfig struct {
+	Secret  string   `toml:"secret"`  // signs the manifest
+	Trusted []string `toml:"trusted"` // public keys for the initramfs; empty: the one that belongs to Secret
+}
+
+// AllowConfig lists the losses that are accepted, in addition to the usual ones that nearly every tree has.
+type AllowConfig struct {
+	Losses []Loss `toml:"losses"`
+	Strict bool   `toml:"strict"` // the usual ones are not accepted either
+}
+
+// LayerConfig is an image of its own that is stacked over the base.
+type LayerConfig struct {
+	Name   string `toml:"name"`
+	Source string `toml:"source"`
+	Allow  []Loss `toml:"allow"` // in addition to those of the base
+}
+
+// defaultConfig is what holds where a veneer.toml is silent.
+func defaultConfig() Config {
+	return Config{
+		Corruption: images.EIO,
+		Store:      "LABEL=" + storeLabel,
+		Tools:      true,
+		Outputs:    []string{OutputStore},
+		FileSystem: FileSystem{Type: Squashfs},
+		Kernel:     KernelConfig{From: FromTree, Modules: ModulesConfig{Policy: "generic"}},
+		Root:       RootConfig{Upper: "tmpfs", Size: "50%", OnFail: "reboot"},
+	}
+}
+
+// allowed lists the losses that are accepted of the base and of each layer.
+func (c Config) allowed() []Loss {
+	if c.Allow.Strict {
+		return c.Allow.Losses
+	}
+	return append(usualLosses(), c.Allow.Losses...)
+}
+
+// has reports whether an output was asked for.
+func (c Config) has(output string) bool {
+	for _, o := range c.Outputs {
+		if o == output {
+			return true
+		}
+	}
+	return false
+}
+
+// Spec is a build: what to build, where to, and what surrounds it.
+type Spec struct {
+	Config     Config
+	Out        string                 // directory; made if it is not there
+	Epoch      *time.Time             // SOURCE_DATE_EPOCH; later times of files are set to it
+	Passphrase func() ([]byte, error) // of the secret key; may be nil
+	Progress   *Progress              // may be nil
+}

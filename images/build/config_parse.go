@@ -1,0 +1,366 @@
+package build
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"veneer/boot"
+	"veneer/images"
+)
+
+// maxConfig bounds a veneer.toml.
+const maxConfig = 1 << 20
+
+// Load reads a veneer.toml and resolves its paths. Everything that is wrong with it is reported at once, each with its line.
+func Load(path string) (Config, error) {
+	text, err := readSmall(path, maxConfig)
+	if errors.Is(err, os.ErrNotExist) {
+		return Config{}, fmt.Errorf("%w; name another with -f", err)
+	}
+	if err != nil {
+		return Config{}, err
+	}
+	c, err := ParseConfig(path, text)
+	if err != nil {
+		return Config{}, err
+	}
+	c.resolve(filepath.Dir(path))
+	return c, nil
+}
+
+// ParseConfig reads the text of a veneer.toml; name stands for it in errors. Unknown keys, values of a wrong type, values
+// out of range and values that contradict each other are all reported, in the order of the text.
+func ParseConfig(name string, text []byte) (Config, error) {
+	if len(text) > maxConfig {
+		return Config{}, fmt.Errorf("%s: %d bytes are more than %d", name, len(text), maxConfig)
+	}
+	c := defaultConfig()
+	var problems []problem
+	d := toml.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	err := d.Decode(&c)
+	var unknown *toml.StrictMissingError
+	var bad *toml.DecodeError
+	switch {
+	case errors.As(err, &unknown):
+		for _, e := range unknown.Errors {
+			line, _ := e.Position()
+			problems = append(problems, problem{line, fmt.Sprintf("unknown key %s", quoteKey(e.Key()))})
+		}
+	case errors.As(err, &bad):
+		// Nothing behind this place was read, so that no other problem can be told from a missing value.
+		line, column := bad.Position()
+		text := strings.TrimPrefix(bad.Error(), "toml: ")
+		if key := bad.Key(); len(key) > 0 {
+			text = quoteKey(key) + ": " + text
+		}
+		return Config{}, fmt.Errorf("%s:%d:%d: %s", name, line, column, text)
+	case err != nil:
+		return Config{}, fmt.Errorf("%s: %w", name, err)
+	}
+	lines := keyLines(text)
+	c.check(func(key, format string, args ...any) {
+		problems = append(problems, problem{lines[key], key + ": " + fmt.Errorf(format, args...).Error()})
+	})
+	slices.SortStableFunc(problems, func(a, b problem) int { return a.line - b.line })
+	var errs []error
+	for _, p := range problems {
+		if p.line == 0 { // a key that is not there
+			errs = append(errs, fmt.Errorf("%s: %s", name, p.text))
+			continue
+		}
+		errs = append(errs, fmt.Errorf("%s:%d: %s", name, p.line, p.text))
+	}
+	return c, errors.Join(errs...)
+}
+
+// problem is something that is wrong with a line; line 0 stands for the whole file.
+type problem struct {
+	line int
+	text string
+}
+
+// quoteKey spells a key as TOML does.
+func quoteKey(key []string) string {
+	var parts []string
+	for _, k := range key {
+		if k == "" || strings.Trim(k, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			k = strconv.Quote(k)
+		}
+		parts = append(parts, k)
+	}
+	return strings.Join(parts, ".")
+}
+
+// keyLines finds the line of each key. Keys of an array of tables have their index: layers[0].name.
+func keyLines(text []byte) map[string]int {
+	lines := map[string]int{}
+	count := map[string]int{}
+	var p unstable.Parser
+	p.Reset(text)
+	prefix := ""
+	for p.NextExpression() {
+		e := p.Expression()
+		switch e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			key, line := keyOf(&p, e.Key())
+			if e.Kind == unstable.ArrayTable {
+				count[key]++
+				key += "[" + strconv.Itoa(count[key]-1) + "]"
+			}
+			lines[key] = line
+			prefix = key + "."
+		case unstable.KeyValue:
+			recordKey(&p, lines, prefix, e)
+		}
+	}
+	return lines
+}
+
+// recordKey notes the line of a key, and of those in a table or list of tables that is its value.
+func recordKey(p *unstable.Parser, lines map[string]int, prefix string, e *unstable.Node) {
+	key, line := keyOf(p, e.Key())
+	key = prefix + key
+	if _, ok := lines[key]; !ok {
+		lines[key] = line
+	}
+	recordValue(p, lines, key, line, e.Value())
+}
+
+func recordValue(p *unstable.Parser, lines map[string]int, key string, line int, value *unstable.Node) {
+	switch value.Kind {
+	case unstable.InlineTable:
+		for it := value.Children(); it.Next(); {
+			recordKey(p, lines, key+".", it.Node())
+		}
+	case unstable.Array:
+		i := 0
+		for it := value.Children(); it.Next(); i++ {
+			element := key + "[" + strconv.Itoa(i) + "]"
+			lines[element] = line
+			recordValue(p, lines, element, line, it.Node())
+		}
+	}
+}
+
+func keyOf(p *unstable.Parser, it unstable.Iterator) (key string, line int) {
+	var parts []string
+	for it.Next() {
+		n := it.Node()
+		if line == 0 {
+			line = p.Shape(n.Raw).Start.Line
+		}
+		parts = append(parts, string(n.Data))
+	}
+	return strings.Join(parts, "."), line
+}
+
+// check reports each value that is wrong, with its key.
+func (c *Config) check(bad func(key, format string, args ...any)) {
+	for _, f := range []struct{ key, value string }{{"name", c.Name}, {"version", c.Version}} {
+		if err := checkWord(f.value); err != nil {
+			bad(f.key, "%w", err)
+		}
+	}
+	if c.Source == "" {
+		bad("source", "missing: name the root file system tree, a directory or a tar archive")
+	}
+	if c.Architecture != "" && c.Architecture != "amd64" && c.Architecture != "arm64" {
+		bad("architecture", "%q is neither amd64 nor arm64", c.Architecture)
+	}
+	switch c.Corruption {
+	case images.EIO, images.Restart, images.Panic:
+	default:
+		bad("corruption", "%q is none of eio, restart, panic", c.Corruption)
+	}
+	if _, err := boot.ParseStoreRef(c.Store); err != nil {
+		bad("store", "%w", err)
+	}
+	if c.Wait != "" {
+		if _, err := boot.ParseCmdline(boot.Config{}, "veneer.wait="+quoteWord(c.Wait)); err != nil {
+			bad("wait", "%w", err)
+		}
+	}
+	for i, o := range c.Outputs {
+		switch o {
+		case OutputStore:
+		case "disk", "uki", "iso":
+			bad(fmt.Sprintf("outputs[%d]", i), "%q is not made by this version; it makes %q, which 'veneer run' boots", o, OutputStore)
+		default:
+			bad(fmt.Sprintf("outputs[%d]", i), "%q is not an output; want %q", o, OutputStore)
+		}
+	}
+	c.checkFileSystem(bad)
+	c.checkKernel(bad)
+	c.checkRoot(bad)
+	c.checkKeys(bad)
+	checkLosses("allow.losses", c.Allow.Losses, bad)
+	c.checkLayers(bad)
+}
+
+func (c *Config) checkFileSystem(bad func(key, format string, args ...any)) {
+	fs := &c.FileSystem
+	least, most, levels := 4<<10, 1<<20, 22
+	switch fs.Type {
+	case Squashfs:
+		fs.blockSize = 128 << 10
+	case Erofs:
+		fs.blockSize, levels = 64<<10, 12
+	default:
+		bad("filesystem.type", "%q is neither squashfs nor erofs", fs.Type)
+		return
+	}
+	if fs.BlockSize != "" {
+		n, ok := parseBlockSize(fs.BlockSize)
+		if !ok || n < least || n > most || n&(n-1) != 0 {
+			bad("filesystem.block-size", "%q is not a power of two from 4K to 1M", fs.BlockSize)
+		}
+		fs.blockSize = n
+	}
+	if fs.Level < 0 || fs.Level > levels {
+		bad("filesystem.level", "%d: the levels for %s are 1 to %d, and 0 for the default", fs.Level, fs.Type, levels)
+	}
+}
+
+func (c *Config) checkKernel(bad func(key, format string, args ...any)) {
+	k := c.Kernel
+	if k.From == "" {
+		bad("kernel.from", `want "tree", a kernel image or a linux-image .deb`)
+	}
+	if k.ModulesDir != "" && (k.From == FromTree || strings.HasSuffix(k.From, ".deb")) {
+		bad("kernel.modules-dir", "the kernel from %q brings its own modules", k.From)
+	}
+	switch k.Modules.Policy {
+	case "generic":
+		if len(k.Modules.List) > 0 {
+			bad("kernel.modules.list", `is for policy = "list"`)
+		}
+	case "list":
+	default:
+		bad("kernel.modules.policy", "%q is neither generic nor list", k.Modules.Policy)
+	}
+}
+
+func (c *Config) checkRoot(bad func(key, format string, args ...any)) {
+	if c.Root.Upper != string(boot.UpperTmpfs) {
+		bad("root.upper", "%q is not supported by this version; want %q", c.Root.Upper, boot.UpperTmpfs)
+	}
+	if _, err := boot.ParseSize(c.Root.Size); err != nil {
+		bad("root.size", "%w", err)
+	}
+	if _, err := boot.ParseOnFail(c.Root.OnFail); err != nil {
+		bad("root.on-fail", "%w", err)
+	} else if c.Root.OnFail == string(boot.Shell) && !c.RescueShell {
+		bad("root.on-fail", "shell needs rescue-shell = true: without it there is no shell to open")
+	}
+}
+
+func (c *Config) checkKeys(bad func(key, format string, args ...any)) {
+	if c.Keys.Secret == "" && !c.AllowUnsigned {
+		bad("keys.secret", "missing: make a key with 'veneer keygen' and name it here (or set allow-unsigned = true, for a machine that checks nothing)")
+	}
+	seen := map[string]bool{}
+	for i, path := range c.Keys.Trusted {
+		key := fmt.Sprintf("keys.trusted[%d]", i)
+		name := keyName(path)
+		switch {
+		case path == "":
+			bad(key, "is empty")
+		case seen[name]:
+			bad(key, "two keys named %q: rename one file", name)
+		}
+		seen[name] = true
+	}
+}
+
+func (c *Config) checkLayers(bad func(key, format string, args ...any)) {
+	seen := map[string]bool{toolsName: true, baseName: true}
+	for i, l := range c.Layers {
+		key := fmt.Sprintf("layers[%d]", i)
+		if err := checkWord(l.Name); err != nil {
+			bad(key+".name", "%w", err)
+		} else if seen[l.Name] {
+			bad(key+".name", "%q is taken", l.Name)
+		}
+		seen[l.Name] = true
+		if l.Source == "" {
+			bad(key+".source", "missing: name a directory or a tar archive")
+		}
+		checkLosses(key+".allow", l.Allow, bad)
+	}
+}
+
+func checkLosses(key string, list []Loss, bad func(key, format string, args ...any)) {
+	for i, l := range list {
+		if _, ok := losses[l]; !ok {
+			bad(fmt.Sprintf("%s[%d]", key, i), "%q is not a loss; those that can be allowed are %s", l, strings.Join(lossNames(), ", "))
+		}
+	}
+}
+
+// checkWord accepts what is safe in a file name, on a console and in a log line.
+func checkWord(s string) error {
+	switch {
+	case s == "":
+		return errors.New("missing")
+	case len(s) > 255:
+		return fmt.Errorf("%d bytes are more than 255", len(s))
+	case strings.ContainsAny(s, `/\`) || s == "." || s == "..":
+		return fmt.Errorf("%q: a slash, a backslash, . and .. are no names", s)
+	}
+	if strings.IndexFunc(s, func(r rune) bool { return r == utf8.RuneError || !strconv.IsPrint(r) }) >= 0 {
+		return fmt.Errorf("%q holds what cannot be printed", s)
+	}
+	return nil
+}
+
+func parseBlockSize(s string) (int, bool) {
+	shift := 0
+	if digits, ok := strings.CutSuffix(s, "K"); ok {
+		s, shift = digits, 10
+	} else if digits, ok := strings.CutSuffix(s, "M"); ok {
+		s, shift = digits, 20
+	}
+	n, err := strconv.ParseUint(s, 10, 20)
+	return int(n) << shift, err == nil
+}
+
+// quoteWord makes one word of a kernel command line of s, which holds no double quote.
+func quoteWord(s string) string {
+	if strings.ContainsAny(s, " \t\n\v\f\r") {
+		return `"` + s + `"`
+	}
+	return s
+}
+
+// keyName is the name under which a public key is known in the initramfs.
+func keyName(path string) string { return strings.TrimSuffix(filepath.Base(path), ".pub") }
+
+// resolve makes the paths independent of the current directory's relation to the file's.
+func (c *Config) resolve(dir string) {
+	paths := []*string{&c.Source, &c.Previous, &c.Keys.Secret, &c.Kernel.ModulesDir}
+	if c.Kernel.From != FromTree {
+		paths = append(paths, &c.Kernel.From)
+	}
+	for i := range c.Keys.Trusted {
+		paths = append(paths, &c.Keys.Trusted[i])
+	}
+	for i := range c.Layers {
+		paths = append(paths, &c.Layers[i].Source)
+	}
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package build
+
+import (
+	"context"
+	"io"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// defaultLevel is mksquashfs's own default for zstd. It is given all the same: a default may change.
+const defaultLevel = 15
+
+// squashfsLimits are those of the format, and of mksquashfs reading an archive.
+var squashfsLimits = formatLimits{noRootTime: true}
+
+// squashfsArgs is the command line of mksquashfs. It reads an archive whatever the source is: so a directory and an archive of
+// it become the same image, and order, times and names are under our control.
+func squashfsArgs(program, out string, fs FileSystem, root Entry) []string {
+	level := fs.Level
+	if level == 0 {
+		level = defaultLevel
+	}
+	return []string{program, "-", out, "-tar", "-noappend", "-no-exports", "-no-progress", "-quiet",
+		"-comp", "zstd", "-Xcompression-level", strconv.Itoa(level), "-b", strconv.Itoa(fs.blockSize),
+		"-root-mode", "0" + strconv.FormatUint(uint64(root.Mode&0o7777), 8),
+		// What it may read ahead. The default, a quarter of all memory, would make the progress worthless.
+		"-mem", "512M",
+	}
+}
+
+// makeSquashfs writes a squashfs image of t to the file out. The image's own time is that of the newest file, so that it is
+// a function of the tree; the root directory has that time too, because mksquashfs 4.5.1 gives it the time of day, or that of
+// SOURCE_DATE_EPOCH if that is earlier.
+func makeSquashfs(ctx context.Context, program, out string, fs FileSystem, t *Tree, epoch time.Time, progress *Progress) error {
+	argv := squashfsArgs(program, out, fs, t.Root)
+	return command{
+		argv: argv,
+		env:  []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(epoch.Unix(), 10)},
+		// mksquashfs 4.5.1 gives the root directory of an archive the owner that it runs as.
+		as: true, uid: t.Root.UID, gid: t.Root.GID,
+		quiet: true,
+		feed: func(ctx context.Context, w io.Writer) error {
+			widen(w)
+			s := tarStream{w: w, epoch: epoch, done: progress.Add}
+			return s.writeTree(ctx, t)
+		},
+	}.run(ctx)
+}
+
+// widen makes room for more in a pipe, which spares context switches. Where that is refused the usual size will do.
+func widen(w io.Writer) {
+	if c, ok := w.(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 1<<20) })
+		}
+	}
+}

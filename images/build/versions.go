@@ -1,0 +1,125 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"veneer/images"
+)
+
+// versionFlag is what makes a program tell its version.
+var versionFlag = map[string]string{"mksquashfs": "-version", "mkfs.erofs": "-V"}
+
+// compressor is the library with which a program compresses.
+var compressor = map[string]string{"mksquashfs": "libzstd", "mkfs.erofs": "liblz4"}
+
+// versionNumber finds a version in a program's own words.
+var versionNumber = regexp.MustCompile(`\d+(\.\d+)+[-+~.0-9A-Za-z]*`)
+
+// toolVersions tells which programs, and which of their libraries, shape the bytes of an image.
+func toolVersions(ctx context.Context, program string) ([]images.Tool, error) {
+	name := filepath.Base(program)
+	// Some print their version where they complain, and some fail while they do.
+	out, err := exec.CommandContext(ctx, program, versionFlag[name]).Output()
+	version := versionNumber.Find(firstLine(out))
+	if version == nil {
+		return nil, fmt.Errorf("%s %s tells no version (%v): it says %q", name, versionFlag[name], err, firstLine(out))
+	}
+	tools := []images.Tool{{Name: name, Version: string(version)}}
+	if v := libraryVersion(program, compressor[name]); v != "" {
+		tools = append(tools, images.Tool{Name: compressor[name], Version: v})
+	}
+	return tools, nil
+}
+
+func firstLine(b []byte) []byte {
+	line, _, _ := bytes.Cut(b, []byte("\n"))
+	return line
+}
+
+// libraryVersion tells the version of a shared library that a program is linked with, by the name of the file that the
+// library's link leads to; "" where it cannot be told.
+func libraryVersion(program, library string) string {
+	f, err := elf.Open(program)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	needed, err := f.ImportedLibraries()
+	if err != nil {
+		return ""
+	}
+	i := slices.IndexFunc(needed, func(s string) bool { return strings.HasPrefix(s, library+".so") })
+	if i < 0 {
+		return ""
+	}
+	for _, pattern := range []string{"/usr/local/lib", "/usr/lib/*-linux-gnu*", "/lib/*-linux-gnu*", "/usr/lib64", "/lib64", "/usr/lib", "/lib"} {
+		found, _ := filepath.Glob(filepath.Join(pattern, needed[i]))
+		for _, path := range found {
+			lib, err := elf.Open(path)
+			if err != nil {
+				continue
+			}
+			same := lib.Machine == f.Machine && lib.Class == f.Class
+			lib.Close()
+			file, err := filepath.EvalSymlinks(path)
+			if _, version, ok := strings.Cut(filepath.Base(file), ".so."); err == nil && same && ok {
+				return version
+			}
+		}
+	}
+	return ""
+}
+
+// changedTools compares the tools with those of the release before.
+func changedTools(before, now []images.Tool) []string {
+	var warnings []string
+	for _, tool := range now {
+		i := slices.IndexFunc(before, func(t images.Tool) bool { return t.Name == tool.Name })
+		if i >= 0 && before[i].Version != tool.Version {
+			warnings = append(warnings, fmt.Sprintf("%s was %s for the previous release and is %s now: most blocks of the images will differ, and an update fetches nearly all of them; build with the same version unless the update is to be a large one",
+				tool.Name, before[i].Version, tool.Version))
+		}
+	}
+	return warnings
+}
+
+// previousManifest reads the manifest of the release before: the one that was named, else the one that this build replaces.
+// The second may be missing or unreadable, which only means that there is nothing to compare with.
+func previousManifest(named, out string) (*images.Manifest, error) {
+	path := named
+	if path == "" {
+		path = filepath.Join(out, images.ManifestName)
+	}
+	text, err := readSmall(path, images.MaxManifest)
+	if err == nil {
+		var m images.Manifest
+		if m, err = images.ParseManifest(text); err == nil {
+			return &m, nil
+		}
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	if named == "" {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("previous release: %w", err)
+}
+
+// warnings compares the build with the release before.
+func warnings(before *images.Manifest, now images.Manifest) []string {
+	if before == nil {
+		return nil
+	}
+	list := changedTools(before.Tools, now.Tools)
+	if now.Epoch < before.Epoch {
+		list = append(list, fmt.Sprintf("epoch %d is below %d of the previous release: a machine that has booted that one may refuse this one", now.Epoch, before.Epoch))
+	}
+	return list
+}
