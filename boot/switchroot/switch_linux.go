@@ -50,7 +50,9 @@ func Switch(root, init string, args, env []string) error {
 		return err
 	}
 	// What cannot be deleted only costs memory, and by now there is no way back that would be better than going on.
+	hoard("1000000")
 	_ = empty(old)
+	hoard("0")
 	return &fs.PathError{Op: "execute", Path: init, Err: unix.Exec(init, append([]string{init}, args...), env)}
 }
 
@@ -113,6 +115,13 @@ func moveMounts(k mount.Applier, root string) (err error) {
 		done = append(done, op)
 	}
 	return nil
+}
+
+// hoard sets how much free memory a CPU may keep on lists of its own, as a fraction of the zone; 0 is the kernel's default
+// (Documentation/admin-guide/sysctl/vm.rst, percpu_pagelist_high_fraction, since 5.14). By default the whole of an initramfs
+// fits there, and what was deleted would be missing from MemFree and MemAvailable until memory gets short.
+func hoard(fraction string) {
+	_ = os.WriteFile("/proc/sys/vm/percpu_pagelist_high_fraction", []byte(fraction), 0)
 }
 
 // empty deletes everything in the directory fd that lies on its device, without following links. It returns the first
