@@ -73,7 +73,8 @@ func verityTable(device string, img Image, onCorruption Corruption) devmapper.Ve
 
 // AttachUnverified makes a read-only loop device of the image file, and checks nothing but its size.
 func AttachUnverified(backing string, img Image) (*Device, error) {
-	file, err := os.OpenFile(backing, os.O_RDONLY|unix.O_CLOEXEC, 0)
+	// Without O_NONBLOCK the open of a fifo of that name would wait for ever.
+	file, err := os.OpenFile(backing, os.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +83,10 @@ func AttachUnverified(backing string, img Image) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.Mode().IsRegular() && info.Size() != img.Size {
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("image %s is not a regular file (%s)", backing, info.Mode().Type())
+	}
+	if info.Size() != img.Size {
 		return nil, fmt.Errorf("image %s has %d bytes, the manifest says %d: the copy is incomplete or not the one that was signed", backing, info.Size(), img.Size)
 	}
 	loop, err := configureLoop(file, backing)
