@@ -57,14 +57,14 @@ func parseModinfo(text []byte) Modinfo {
 			m.Release, _, _ = strings.Cut(value, " ")
 		case "depends":
 			for _, dep := range strings.Split(value, ",") {
-				if dep = canonical(dep); dep != "" {
+				if dep = canonical(dep); isWord(dep) {
 					m.Depends = append(m.Depends, dep)
 				}
 			}
 		case "softdep":
 			m.Before = append(m.Before, softdepPre(value)...)
 		case "alias":
-			if value != "" && !strings.ContainsAny(value, " \t\n") {
+			if isWord(value) {
 				m.Aliases = append(m.Aliases, value)
 			}
 		}
@@ -85,6 +85,12 @@ func softdepPre(value string) []string {
 		}
 	}
 	return names
+}
+
+// isWord reports whether s can stand in a line of the index.
+func isWord(s string) bool {
+	words := strings.Fields(s)
+	return len(words) == 1 && words[0] == s
 }
 
 // canonical turns the name of a module, or of its file, into the name that the kernel uses.

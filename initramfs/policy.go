@@ -5,13 +5,13 @@ import "slices"
 // Policy says which modules go into the initramfs.
 type Policy struct {
 	Kind    string   // Generic, List; "" is Generic
-	Modules []string // List: their names, in addition to what is always there
+	Modules []string // names, in addition to what the kind takes
 }
 
 // The kinds of policy.
 const (
 	Generic = "generic" // each bus and file system that a boot medium can need
-	List    = "list"    // the modules named, what they depend on, and what is always there
+	List    = "list"    // what every boot needs, and nothing more that is not named
 )
 
 // group is a number of modules that are wanted for one reason.
@@ -28,18 +28,18 @@ var always = group{"file systems of images and of the store that build makes", [
 
 // generic is what the policy of that name takes beyond always, where the kernel has it. Left out on purpose: what a machine
 // needs only after its root is there (network, graphics, sound); dm-crypt; and host adapters of servers that few boot from and
-// that weigh hundreds of kilobytes each (lpfc, qla2xxx, aacraid, hpsa, smartpqi). The list policy takes them by name.
+// that weigh hundreds of kilobytes each (mpt3sas, hpsa, smartpqi, aacraid, lpfc, qla2xxx). They can be named in addition.
 var generic = []group{
 	{"file systems of a store", []string{"btrfs", "xfs", "vfat", "isofs"}},
 	{"names on vfat and isofs", []string{"nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"}},
 	{"virtio", []string{"virtio_pci", "virtio_mmio", "virtio_blk", "virtio_scsi"}},
 	{"SCSI disks and CD-ROMs", []string{"sd_mod", "sr_mod"}},
-	{"SATA and ATA", []string{"ahci", "ata_piix", "ata_generic", "sata_sil24"}},
+	{"SATA and ATA", []string{"ahci", "ata_piix", "ata_generic"}},
 	{"NVMe", []string{"nvme", "vmd"}},
 	{"USB storage", []string{"xhci_pci", "xhci_plat_hcd", "ehci_pci", "ehci_platform", "uhci_hcd", "ohci_pci", "ohci_platform",
 		"usb_storage", "uas"}},
-	{"SD cards and MMC", []string{"mmc_block", "sdhci_pci", "sdhci_acpi", "rtsx_pci_sdmmc", "rtsx_usb_sdmmc"}},
-	{"SCSI host adapters", []string{"mptspi", "mpt3sas", "megaraid_sas", "vmw_pvscsi"}},
+	{"SD cards and MMC", []string{"mmc_block", "sdhci_pci", "sdhci_acpi", "rtsx_pci_sdmmc"}},
+	{"SCSI host adapters", []string{"mptspi", "megaraid_sas", "vmw_pvscsi"}},
 	{"Hyper-V", []string{"hv_vmbus", "hv_storvsc", "pci_hyperv", "hyperv_keyboard"}},
 	{"Xen", []string{"xen_blkfront"}},
 	{"keyboards", []string{"i8042", "atkbd", "usbhid"}},

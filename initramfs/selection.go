@@ -44,17 +44,13 @@ func choose(t *tree, arch string, p Policy, need []string) (*selection, error) {
 		}
 	}
 	switch p.Kind {
-	case "", Generic:
-		if len(p.Modules) > 0 {
-			errs = append(errs, fmt.Errorf("modules are listed, but the policy is %s: set policy = %q", Generic, List))
-		}
-	case List:
+	case "", Generic, List:
 	default:
 		return nil, fmt.Errorf("modules policy %q: want %q or %q", p.Kind, Generic, List)
 	}
 	demand(required.why, required.names...)
 	demand("file systems of the images", need...)
-	demand("listed", p.Modules...)
+	demand("named", p.Modules...)
 	for _, g := range p.groups(arch) {
 		for _, name := range g.names {
 			ok, err := s.add(name, g.why)

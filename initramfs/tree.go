@@ -70,7 +70,7 @@ func rank(name string) int {
 
 func isModule(file string) bool {
 	base, _, ok := strings.Cut(file, ".ko")
-	return ok && base != "" && slices.Contains([]string{".ko", ".ko.gz", ".ko.xz", ".ko.zst"}, file[len(base):])
+	return ok && isWord(base) && slices.Contains([]string{".ko", ".ko.gz", ".ko.xz", ".ko.zst"}, file[len(base):])
 }
 
 func moduleName(file string) string {
