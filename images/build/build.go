@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -199,24 +200,15 @@ func (b *builder) scan(ctx context.Context) error {
 // openKernel finds the kernel, and with it the architecture.
 func (b *builder) openKernel(ctx context.Context) (err error) {
 	c := b.spec.Config
-	switch base := b.jobs[0].tree; {
+	switch archive, ok := b.jobs[0].tree.content.(tarSource); {
 	case c.Kernel.From != FromTree:
 		b.kernel, err = initramfs.OpenKernel(ctx, c.Kernel.From, c.Kernel.ModulesDir)
+	case ok:
+		if b.kernel, err = initramfs.OpenKernelTar(ctx, io.NewSectionReader(archive.f, 0, math.MaxInt64)); err != nil {
+			err = fmt.Errorf("kernel of %s: %w", c.Source, err)
+		}
 	default:
-		dir := c.Source
-		if _, plain := base.content.(dirSource); !plain {
-			dir = b.stage.path("kernel")
-			if err := os.Mkdir(dir, 0o755); err != nil {
-				return err
-			}
-			if err := base.extractKernel(ctx, dir); err != nil {
-				return err
-			}
-		}
-		b.kernel, err = initramfs.OpenKernelTree(dir)
-		if err != nil && dir != c.Source {
-			err = fmt.Errorf("%s: %w", c.Source, err)
-		}
+		b.kernel, err = initramfs.OpenKernelTree(c.Source)
 	}
 	if err != nil {
 		return err

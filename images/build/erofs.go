@@ -13,7 +13,8 @@ import (
 )
 
 // erofsLimits are those of the format with extended inodes, and of mkfs.erofs 1.5 reading a directory.
-var erofsLimits = formatLimits{acls: true, wideTimes: true, nanoseconds: true, rootXattrs: true, sockets: true}
+// 1.5 looks for files with a name of 255 bytes under the first 254 of them.
+var erofsLimits = formatLimits{tool: "mkfs.erofs", longestName: 254, acls: true, wideTimes: true, nanoseconds: true, rootXattrs: true, sockets: true}
 
 // erofsLevel is mkfs.erofs's own default for lz4hc.
 const erofsLevel = 9
@@ -52,10 +53,10 @@ func makeErofs(ctx context.Context, program, out, scratch string, fs FileSystem,
 // erofsChatter tells messages of mkfs.erofs that mean nothing.
 func erofsChatter(line string) bool { return strings.HasPrefix(line, "mkfs.erofs ") }
 
-// later reports whether a file has a time after epoch.
+// later reports whether a file has a time after epoch, which is in whole seconds.
 func (t *Tree) later(epoch time.Time) bool {
 	found := false
-	t.all(func(e *Entry) { found = found || e.Mtime.After(epoch) && e.Mtime.Unix() != epoch.Unix() })
+	t.all(func(e *Entry) { found = found || e.Mtime.Unix() > epoch.Unix() })
 	return found
 }
 

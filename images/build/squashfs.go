@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strconv"
 	"syscall"
@@ -14,7 +15,7 @@ import (
 const defaultLevel = 15
 
 // squashfsLimits are those of the format, and of mksquashfs reading an archive.
-var squashfsLimits = formatLimits{noRootTime: true}
+var squashfsLimits = formatLimits{tool: "mksquashfs", longestName: 255, noRootTime: true}
 
 // squashfsArgs is the command line of mksquashfs. It reads an archive whatever the source is: so a directory and an archive of
 // it become the same image, and order, times and names are under our control.
@@ -35,6 +36,10 @@ func squashfsArgs(program, out string, fs FileSystem, root Entry) []string {
 // a function of the tree; the root directory has that time too, because mksquashfs 4.5.1 gives it the time of day, or that of
 // SOURCE_DATE_EPOCH if that is earlier.
 func makeSquashfs(ctx context.Context, program, out string, fs FileSystem, t *Tree, epoch time.Time, progress *Progress) error {
+	if now := time.Now(); epoch.After(now) {
+		// mksquashfs would give the root directory the time of day.
+		return fmt.Errorf("%s has a file of %s, which is yet to come: correct it with touch, or set SOURCE_DATE_EPOCH, to which later times are set", t.Source, epoch.UTC().Format(time.RFC3339))
+	}
 	argv := squashfsArgs(program, out, fs, t.Root)
 	return command{
 		argv: argv,

@@ -2,6 +2,7 @@ package build
 
 import (
 	"cmp"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -129,8 +130,8 @@ func (t *Tree) examine(format formatLimits) {
 
 func (t *Tree) examineEntry(e *Entry, format formatLimits) {
 	name := e.Path[strings.LastIndexByte(e.Path, '/')+1:]
-	if len(name) > 255 {
-		t.found.refuse(e.Path, "its name has more than 255 bytes", "no Linux file system can hold it: rename it")
+	if len(name) > format.longestName {
+		t.found.refuse(e.Path, fmt.Sprintf("its name has %d bytes", len(name)), fmt.Sprintf("%s takes names of at most %d bytes: rename it", format.tool, format.longestName))
 	}
 	switch e.kind() {
 	case unix.S_IFSOCK:
@@ -175,6 +176,8 @@ func (t *Tree) examineXattr(e *Entry, name string, format formatLimits) {
 
 // formatLimits say what a file system, or the tool that makes it, can keep.
 type formatLimits struct {
+	tool        string
+	longestName int // bytes
 	acls        bool
 	wideTimes   bool // before 1970 and after 2106
 	nanoseconds bool

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -108,7 +106,7 @@ func setMetadata(e *Entry, target string, epoch time.Time) error {
 
 func setTime(e *Entry, target string, epoch time.Time) error {
 	when := e.Mtime
-	if when.After(epoch) {
+	if when.Unix() > epoch.Unix() { // the epoch is in whole seconds
 		when = epoch
 	}
 	ts, err := unix.TimeToTimespec(when)
@@ -119,58 +117,4 @@ func setTime(e *Entry, target string, epoch time.Time) error {
 		return &os.PathError{Op: "utimensat", Path: target, Err: err}
 	}
 	return nil
-}
-
-// extractKernel writes the kernel images and the modules of an archive to an empty directory, as whoever runs the build: only
-// their content counts.
-func (t *Tree) extractKernel(ctx context.Context, dir string) error {
-	root, err := os.OpenRoot(dir) // keeps links in the archive from leading out of it
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	for _, e := range t.Entries {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if !ofKernel(e.Path) {
-			continue
-		}
-		switch e.kind() {
-		case unix.S_IFDIR:
-			err = root.MkdirAll(e.Path, 0o755)
-		case unix.S_IFLNK:
-			err = root.Symlink(e.Target, e.Path)
-		case unix.S_IFREG:
-			err = t.extractFile(root, e)
-		}
-		if err != nil {
-			return fmt.Errorf("kernel of %s: %s: %w", t.Source, quotePath(e.Path), err)
-		}
-	}
-	return nil
-}
-
-// ofKernel reports whether a path matters to initramfs.OpenKernelTree.
-func ofKernel(p string) bool {
-	if p == "boot" || p == "lib" || p == "usr" || p == "usr/lib" || path.Dir(p) == "boot" && strings.HasPrefix(p, "boot/vmlinuz") {
-		return true
-	}
-	for _, dir := range []string{"lib/modules", "usr/lib/modules"} {
-		if p == dir || strings.HasPrefix(p, dir+"/") {
-			return true
-		}
-	}
-	return false
-}
-
-func (t *Tree) extractFile(root *os.Root, e *Entry) error {
-	if err := root.MkdirAll(path.Dir(e.Path), 0o755); err != nil {
-		return err
-	}
-	out, err := root.OpenFile(e.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	return errors.Join(t.copyContent(e, out, func(int64) {}), out.Close())
 }
