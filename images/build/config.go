@@ -132,4 +132,5 @@ type Spec struct {
 	Epoch      *time.Time             // SOURCE_DATE_EPOCH; later times of files are set to it
 	Passphrase func() ([]byte, error) // of the secret key; may be nil
 	Progress   *Progress              // may be nil
+	init       []byte                 // PID 1, for tests; nil is the prebuilt one
 }
