@@ -115,9 +115,14 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Encode returns the record as JSON with a trailing newline.
+// Encode returns the record as JSON with a trailing newline. A list that holds nothing is [], never null, so that whatever
+// reads it may count.
 func (r *Record) Encode() ([]byte, error) {
-	b, err := json.MarshalIndent(r, "", "  ")
+	full := *r
+	full.Images = append([]Attached{}, r.Images...)
+	full.Degraded = append([]Degraded{}, r.Degraded...)
+	full.Steps = append([]Step{}, r.Steps...)
+	b, err := json.MarshalIndent(full, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
