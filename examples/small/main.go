@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,7 +88,7 @@ func small(arch, out string) error {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-	packages := own
+	packages := slices.Clone(own)
 	for _, c := range commands {
 		packages = append(packages, busybox.Core+c)
 	}
