@@ -70,7 +70,7 @@ func ParseConfig(name string, text []byte) (Config, error) {
 	}
 	lines := keyLines(text)
 	c.check(func(key, format string, args ...any) {
-		problems = append(problems, problem{lines[key], key + ": " + fmt.Errorf(format, args...).Error()})
+		problems = append(problems, problem{lineOf(lines, key), key + ": " + fmt.Errorf(format, args...).Error()})
 	})
 	slices.SortStableFunc(problems, func(a, b problem) int { return a.line - b.line })
 	var errs []error
@@ -100,6 +100,14 @@ func quoteKey(key []string) string {
 		parts = append(parts, k)
 	}
 	return strings.Join(parts, ".")
+}
+
+// lineOf is the line of a key, or of the table that it is missing from; 0 where that is the file.
+func lineOf(lines map[string]int, key string) int {
+	for lines[key] == 0 && strings.Contains(key, ".") {
+		key = key[:strings.LastIndexByte(key, '.')]
+	}
+	return lines[key]
 }
 
 // keyLines finds the line of each key. Keys of an array of tables have their index: layers[0].name.
@@ -183,12 +191,14 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	default:
 		bad("corruption", "%q is none of eio, restart, panic", c.Corruption)
 	}
-	if _, err := boot.ParseStoreRef(c.Store); err != nil {
+	if ref, err := boot.ParseStoreRef(c.Store); err != nil {
 		bad("store", "%w", err)
+	} else if said, err := boot.ParseCmdline(boot.Config{}, "veneer.store="+quoteWord(c.Store)); err != nil || said.Store != ref || strings.ContainsAny(c.Store, "\r\n") {
+		bad("store", "%q cannot be said on a kernel command line", c.Store)
 	}
 	if c.Wait != "" {
-		if _, err := boot.ParseCmdline(boot.Config{}, "veneer.wait="+quoteWord(c.Wait)); err != nil {
-			bad("wait", "%w", err)
+		if _, err := boot.ParseCmdline(boot.Config{}, "veneer.wait="+quoteWord(c.Wait)); err != nil || strings.ContainsAny(c.Wait, "\" \t\r\n") {
+			bad("wait", "%q is no time: want seconds, or a number with its unit, such as 500ms or 2m", c.Wait)
 		}
 	}
 	for i, o := range c.Outputs {

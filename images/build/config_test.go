@@ -1,0 +1,162 @@
+package build
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"veneer/images"
+)
+
+// smallest is a veneer.toml with nothing in it that has a default.
+const smallest = `name = "n"
+version = "1"
+source = "tree"
+keys.secret = "k.key"
+`
+
+func TestDefaultsAreThoseOfTheDocumentation(t *testing.T) {
+	c, err := ParseConfig("veneer.toml", []byte(smallest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{Name: "n", Version: "1", Source: "tree", Corruption: images.EIO, Store: "LABEL=VENEER", Tools: true, Outputs: []string{"store"},
+		FileSystem: FileSystem{Type: "squashfs", blockSize: 131072}, Kernel: KernelConfig{From: "tree", Modules: ModulesConfig{Policy: "generic"}},
+		Root: RootConfig{Upper: "tmpfs", Size: "50%", OnFail: "reboot"}, Keys: KeysConfig{Secret: "k.key"}}
+	if diff := cmp.Diff(want, c, cmp.AllowUnexported(FileSystem{})); diff != "" {
+		t.Errorf("ParseConfig() (-want +got):\n%s", diff)
+	}
+}
+
+func TestEachMistakeIsReportedWithItsLine(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"an unknown key", smallest + "nmae = 1\n", `f:5: unknown key nmae`},
+		{"an unknown key in a table", smallest + "[root]\n\nsiez = \"1G\"\n", `f:7: unknown key root.siez`},
+		{"an unknown key in a list of tables", smallest + "[[layers]]\nname = \"a\"\nsource = \"b\"\npath = \"c\"\n", `f:8: unknown key layers.path`},
+		{"a wrong type", smallest + "epoch = \"new\"\n", `f:5:9: epoch: `},
+		{"a negative epoch", smallest + "epoch = -1\n", `f:5:9: epoch: `},
+		{"text that is not TOML", "name = \n", `f:1:`},
+		{"a name of two parts", strings.Replace(smallest, `"n"`, `"a/b"`, 1), `f:1: name: "a/b"`},
+		{"no name", strings.Replace(smallest, "name = \"n\"\n", "", 1), `f: name: missing`},
+		{"no source", strings.Replace(smallest, "source = \"tree\"\n", "", 1), `f: source: missing`},
+		{"no key", strings.Replace(smallest, "keys.secret = \"k.key\"\n", "", 1), `f: keys.secret: missing: make a key with 'veneer keygen'`},
+		{"an architecture of the kernel's spelling", smallest + "architecture = \"x86_64\"\n", `f:5: architecture: "x86_64" is neither amd64 nor arm64`},
+		{"a corruption policy", smallest + "corruption = \"ignore\"\n", `f:5: corruption: "ignore" is none of`},
+		{"a store that is no device", smallest + "store = \"VENEER\"\n", `f:5: store: device reference`},
+		{"a store that ends its word", smallest + "store = 'LABEL=a\" veneer.verify=none'\n", `f:5: store: `},
+		{"a store of two lines", smallest + "store = \"LABEL=a\\nb\"\n", `f:5: store: `},
+		{"a wait that is no time", smallest + "wait = \"long\"\n", `f:5: wait: `},
+		{"a wait that ends its word", smallest + "wait = \"1 veneer.verify=none\"\n", `f:5: wait: `},
+		{"an output of a later version", smallest + "outputs = [\"store\", \"disk\"]\n", `f:5: outputs[1]: "disk" is not made by this version`},
+		{"an output that is none", smallest + "outputs = [\"floppy\"]\n", `f:5: outputs[0]: "floppy" is not an output`},
+		{"a file system", smallest + "filesystem.type = \"ext4\"\n", `f:5: filesystem.type: "ext4" is neither`},
+		{"a block size", smallest + "filesystem.block-size = \"3K\"\n", `f:5: filesystem.block-size: "3K" is not a power of two`},
+		{"a block size that is too large", smallest + "filesystem.block-size = \"2M\"\n", `f:5: filesystem.block-size: "2M" is not`},
+		{"a level", smallest + "[filesystem]\ntype = \"erofs\"\nlevel = 13\n", `f:7: filesystem.level: 13: the levels for erofs are 1 to 12`},
+		{"modules of a kernel that brings its own", smallest + "kernel.modules-dir = \"m\"\n", `f:5: kernel.modules-dir: the kernel from "tree" brings`},
+		{"a list for another policy", smallest + "kernel.modules.list = [\"loop\"]\n", `f:5: kernel.modules.list: is for policy = "list"`},
+		{"a policy for modules", smallest + "[kernel]\nmodules = {policy = \"all\"}\n", `f:6: kernel.modules.policy: "all" is neither`},
+		{"a persistent upper", smallest + "root.upper = \"persistent\"\n", `f:5: root.upper: "persistent" is not supported by this version`},
+		{"a size", smallest + "root.size = \"200%\"\n", `f:5: root.size: `},
+		{"a fallback", smallest + "root.on-fail = \"fallback\"\n", `f:5: root.on-fail: policy "fallback" is not supported by this version`},
+		{"a shell that is not there", smallest + "root.on-fail = \"shell\"\n", `f:5: root.on-fail: shell needs rescue-shell = true`},
+		{"two keys of one name", smallest + "keys.trusted = [\"a/k.pub\", \"b/k.pub\"]\n", `f:5: keys.trusted[1]: two keys named "k"`},
+		{"a loss that is none", smallest + "allow.losses = [\"data\"]\n", `f:5: allow.losses[0]: "data" is not a loss; those that can be allowed are acl, `},
+		{"a layer without a source", smallest + "layers = [{name = \"a\"}]\n", `f:5: layers[0].source: missing`},
+		{"two layers of one name", smallest + "[[layers]]\nname = \"a\"\nsource = \"x\"\n[[layers]]\nname = \"a\"\nsource = \"y\"\n", `f:9: layers[1].name: "a" is taken`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := ParseConfig("f", []byte(tt.text))
+			if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
+				t.Errorf("ParseConfig() = %v, want %s…", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestAllMistakesAreReportedInTheOrderOfTheText(t *testing.T) {
+	_, err := ParseConfig("f", []byte("name = \"\"\nfoo = 1\nversion = \"1\"\n[root]\nsize = \"x\"\nbar = 2\n[filesystem]\ntype = \"fat\"\n"))
+	if err == nil {
+		t.Fatal("ParseConfig() = nil")
+	}
+	var got []string
+	for _, line := range strings.Split(err.Error(), "\n") {
+		got = append(got, regexp.MustCompile(`^f(:\d+)?: (unknown key )?[a-z.-]+`).FindString(line))
+	}
+	want := []string{"f: source", "f: keys.secret", "f:1: name", "f:2: unknown key foo", "f:5: root.size", "f:6: unknown key root.bar", "f:8: filesystem.type"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("mistakes (-want +got):\n%s", diff)
+	}
+}
+
+func TestPathsAreRelativeToTheFile(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "veneer.toml"), smallest+"keys.trusted = [\"/abs.pub\", \"rel.pub\"]\n")
+	c, err := Load(filepath.Join(dir, "veneer.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{c.Source, c.Keys.Secret, c.Keys.Trusted[0], c.Keys.Trusted[1], c.Kernel.From, c.Previous}
+	want := []string{filepath.Join(dir, "tree"), filepath.Join(dir, "k.key"), "/abs.pub", filepath.Join(dir, "rel.pub"), "tree", ""}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("paths (-want +got):\n%s", diff)
+	}
+}
+
+// The documentation names each key, and the examples say nothing that would be refused.
+func TestDocumentationAndExamplesAreTrue(t *testing.T) {
+	doc := string(read(t, "../../docs/veneer-toml.md"))
+	for _, key := range []string{"name", "version", "epoch", "architecture", "source", "previous", "corruption", "store", "wait", "rescue-shell", "allow-unsigned", "tools",
+		"outputs", "filesystem.type", "filesystem.block-size", "filesystem.level", "kernel.from", "kernel.modules-dir", "kernel.modules.policy", "kernel.modules.list",
+		"root.upper", "root.size", "root.on-fail", "keys.secret", "keys.trusted", "allow.losses", "allow.strict", "layers.name", "layers.source", "layers.allow"} {
+		if !strings.Contains(doc, "| `"+key+"` |") {
+			t.Errorf("docs/veneer-toml.md has no row for %s", key)
+		}
+	}
+	for name := range losses {
+		if !strings.Contains(doc, "| `"+string(name)+"` |") {
+			t.Errorf("docs/veneer-toml.md has no row for the loss %s", name)
+		}
+	}
+	examples, err := filepath.Glob("../../examples/*/veneer.toml")
+	more, merr := filepath.Glob("../../examples/*.toml")
+	if err != nil || merr != nil || len(examples) == 0 || len(more) == 0 {
+		t.Fatalf("examples: %v %v, %v %v", examples, more, err, merr)
+	}
+	for _, path := range append(examples, more...) {
+		if _, err := Load(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte(smallest))
+	f.Add([]byte(smallest + "[[layers]]\nname = \"a\"\nsource = \"x\"\nallow = [\"acl\"]\n[kernel]\nmodules = {policy = \"list\", list = [\"loop\"]}\n"))
+	f.Add([]byte("a.b.c = [[{d = 1}], 2, \"\"\"x\ny\"\"\"]\n\"\" = 'z'\n[x.\"y\"]\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := ParseConfig("f", text)
+		if err != nil {
+			for _, line := range strings.Split(err.Error(), "\n") {
+				if line == "" {
+					t.Errorf("an empty line in %q", err)
+				}
+			}
+			return
+		}
+		if c.Name == "" || c.Source == "" || c.FileSystem.blockSize < 4096 || c.Keys.Secret == "" && !c.AllowUnsigned {
+			t.Errorf("accepted: %+v", c)
+		}
+	})
+}
+
+func TestAConfigThatIsNotThereNamesTheFlag(t *testing.T) {
+	_, err := Load(filepath.Join(t.TempDir(), "veneer.toml"))
+	if !os.IsNotExist(err) && (err == nil || !strings.Contains(err.Error(), "-f")) {
+		t.Errorf("Load() = %v", err)
+	}
+}
