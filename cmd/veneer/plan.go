@@ -74,7 +74,10 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 	}
 	var p planned
 	r := &stage.Runner{OnFail: settings.OnFail}
-	r.Before = func(step string) error { p.Steps = append(p.Steps, planStep{Name: step, Actions: []string{}}); return nil }
+	r.Before = func(step string) error {
+		p.Steps = append(p.Steps, planStep{Name: step, Actions: []string{}})
+		return nil
+	}
 	say := func(line string) {
 		last := &p.Steps[len(p.Steps)-1]
 		last.Actions = append(last.Actions, line)

@@ -43,12 +43,20 @@ func New(release string) (*Machine, error) {
 	if err := modules.CheckRelease(release); err != nil {
 		return nil, err
 	}
+	modules.Emulated = emulated("/proc/cpuinfo")
 	uevents, err := newMonitor()
 	if err != nil {
 		return nil, err
 	}
 	return &Machine{modules: modules, uevents: uevents, devices: map[string]*blockDevice{}, tried: map[string]bool{},
 		Detail: func(string, ...any) {}}, nil
+}
+
+// emulated reports whether QEMU translates the instructions of this CPU (TCG). Measured there, dm-verity with the AVX2 variant of
+// SHA-256 reads half as quickly as with the generic one.
+func emulated(cpuinfo string) bool {
+	text, _ := os.ReadFile(cpuinfo)
+	return strings.Contains(string(text), "QEMU TCG")
 }
 
 // Close closes the uevent socket.
@@ -61,9 +69,14 @@ func (m *Machine) Drivers(ctx context.Context, delay time.Duration) error {
 		return err
 	}
 	for _, file := range aliases {
-		if text, err := os.ReadFile(file); err == nil { // a device may go while we look
-			m.drive(strings.TrimSpace(string(text)))
-		}
+		m.drive(readLine(file)) // "" where the device went while we looked
+	}
+	cards, err := filepath.Glob("/sys/bus/mmc/devices/*/uevent") // which have their modalias nowhere else
+	if err != nil {
+		return err
+	}
+	for _, file := range cards {
+		m.drive(readVars(file)["MODALIAS"])
 	}
 	if delay == 0 {
 		return nil

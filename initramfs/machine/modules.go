@@ -36,6 +36,10 @@ type Modules struct {
 	builtin map[string]bool
 	aliases map[string][]alias // by what stands before the first colon: pci, usb, virtio
 	insert  func(name string) error
+
+	// Emulated says that the CPU is a program: what is accelerated by vector instructions is slower there, so that optional
+	// modules are left out.
+	Emulated bool
 }
 
 // ReadModules reads an index:
@@ -118,7 +122,9 @@ func (m *Modules) Load(name string) error {
 	}
 	mod.loaded = true // before its dependencies, so that a cycle ends
 	for _, opt := range mod.optional {
-		_ = m.Load(opt)
+		if !m.Emulated {
+			_ = m.Load(opt)
+		}
 	}
 	for _, dep := range mod.deps {
 		if err := m.Load(dep); err != nil {

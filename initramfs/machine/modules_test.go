@@ -2,6 +2,7 @@ package machine
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,6 +60,17 @@ func TestAnOptionalModuleMayFail(t *testing.T) {
 	}
 	if len(*loaded) != 3 {
 		t.Errorf("loaded %v, want three modules", *loaded)
+	}
+}
+
+func TestAnEmulatedCPUGetsNoOptionalModule(t *testing.T) {
+	m, loaded := loader(t, sampleIndex)
+	m.Emulated = true
+	if err := m.Load("dm_verity"); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(*loaded, "sha256_ssse3") {
+		t.Errorf("loaded %v on an emulated CPU", *loaded)
 	}
 }
 
