@@ -34,7 +34,7 @@ type loss struct {
 
 var losses = map[Loss]loss{
 	LossACL: {kept: "POSIX ACLs are left out",
-		remedy: `remove them with setfacl -b, or use filesystem.type = "erofs", which keeps them`},
+		remedy: `remove them with setfacl -b, or use filesystem.type = "erofs", which keeps those of a directory, and of an archive made with tar --xattrs`},
 	LossXattrs: {kept: "these attributes are left out", remedy: "remove them with setfattr -x"},
 	LossSockets: {kept: "sockets are left out: the program that listens makes its own",
 		remedy: "remove them"},
@@ -142,10 +142,10 @@ func (f *findings) judge(source string, allowed []Loss) ([]LossReport, error) {
 		if kind.loss != "" {
 			remedy = fmt.Sprintf("%s; or accept that %s: add %q to allow.losses", losses[kind.loss].remedy, losses[kind.loss].kept, kind.loss)
 		}
-		errs = append(errs, fmt.Errorf("\n  %s\n    -> %s", strings.Join(lines, "\n  "), remedy))
+		errs = append(errs, fmt.Errorf("  %s\n    -> %s", strings.Join(lines, "\n  "), remedy))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("%s cannot be kept as it is:%w", source, err)
+		return nil, fmt.Errorf("%s cannot be kept as it is:\n%w", source, err)
 	}
 	return reports, nil
 }

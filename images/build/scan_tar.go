@@ -24,6 +24,9 @@ type tarSource struct{ f *os.File }
 // maxTarEntries bounds the memory that an archive can ask for.
 const maxTarEntries = 1 << 24
 
+// maxFile is more than any file of a real system has, and small enough to be added up.
+const maxFile = 1 << 44
+
 // scanTar lists an archive. The archive may be compressed with gzip, zstd or xz: it is then unpacked into the directory scratch
 // first, because it is read more than once.
 func scanTar(ctx context.Context, name, scratch string) (*Tree, error) {
@@ -42,23 +45,21 @@ func scanTar(ctx context.Context, name, scratch string) (*Tree, error) {
 // indexTar lists an uncompressed archive.
 func indexTar(ctx context.Context, name string, r io.ReadSeeker) (*Tree, error) {
 	s := tarScan{tree: &Tree{Source: name}, byPath: map[string]*Entry{}}
-	archive := tar.NewReader(r)
-	for next := int64(0); ; {
+	members := &memberReader{r: r}
+	for archive := tar.NewReader(members); ; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		members.header = -1
 		h, err := archive.Next()
 		if err == io.EOF {
 			break
 		}
+		if err == nil {
+			err = s.add(h, members.header)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("at byte %d: %w", next, err)
-		}
-		if err := s.add(h, next); err != nil {
-			return nil, fmt.Errorf("at byte %d: %w", next, err)
-		}
-		if next, err = endOfMember(archive, r, h); err != nil {
-			return nil, fmt.Errorf("at byte %d: %q: %w", next, h.Name, err)
+			return nil, fmt.Errorf("at byte %d: %w", max(members.header, 0), err)
 		}
 	}
 	if len(s.tree.Entries) == 0 {
@@ -72,25 +73,30 @@ func indexTar(ctx context.Context, name string, r io.ReadSeeker) (*Tree, error) 
 	return s.tree, nil
 }
 
-// endOfMember tells where the header after h starts. Members without holes are passed over unread.
-func endOfMember(archive *tar.Reader, r io.Seeker, h *tar.Header) (int64, error) {
-	sparse := h.Typeflag == tar.TypeGNUSparse || h.PAXRecords["GNU.sparse.realsize"] != "" || h.PAXRecords["GNU.sparse.size"] != ""
-	if sparse {
-		if _, err := io.Copy(io.Discard, archive); err != nil {
-			return 0, err
-		}
+// memberReader notes where the header of a member starts. It relies on tar.Reader passing over content and padding before it
+// reads a header, which is the first whole block that it asks for; open checks that this was right. The content is sought
+// past, so that neither it nor a hole of any size takes time.
+type memberReader struct {
+	r      io.ReadSeeker
+	at     int64
+	header int64 // -1 until the first block is read
+}
+
+func (m *memberReader) Read(b []byte) (int, error) {
+	if len(b) == tarBlock && m.header < 0 {
+		m.header = m.at
 	}
-	at, err := r.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return 0, err
+	n, err := m.r.Read(b)
+	m.at += int64(n)
+	return n, err
+}
+
+func (m *memberReader) Seek(offset int64, whence int) (int64, error) {
+	at, err := m.r.Seek(offset, whence)
+	if err == nil {
+		m.at = at
 	}
-	if !sparse && (h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeCont) {
-		if h.Size > math.MaxInt64-at-tarBlock {
-			return at, errors.New("size is out of bounds")
-		}
-		at += h.Size
-	}
-	return (at + tarBlock - 1) &^ (tarBlock - 1), nil
+	return at, err
 }
 
 // tarScan is an archive being read.
@@ -131,7 +137,7 @@ func (s *tarScan) add(h *tar.Header, offset int64) error {
 	if err != nil {
 		return err
 	}
-	e.offset = offset
+	e.offset, e.member = offset, name
 	s.readRecords(e, h)
 	if name == "." {
 		if !e.isDir() {
@@ -169,6 +175,9 @@ func cleanMember(name string) (string, error) {
 	if clean == "" {
 		clean = "."
 	}
+	if len(clean) >= unix.PathMax {
+		return "", fmt.Errorf("a path of %d bytes, more than the kernel takes (%d): %.80q…", len(clean), unix.PathMax-1, clean)
+	}
 	return clean, nil
 }
 
@@ -182,6 +191,9 @@ func memberEntry(h *tar.Header, name string) (*Entry, error) {
 	const most = math.MaxUint32 - 1 // the last ID means "no change" to chown(2)
 	if h.Uid < 0 || h.Uid > most || h.Gid < 0 || h.Gid > most {
 		return nil, fmt.Errorf("%q has the owner %d:%d, which is out of bounds", h.Name, h.Uid, h.Gid)
+	}
+	if h.Size > maxFile {
+		return nil, fmt.Errorf("%q has %d bytes, more than %d", h.Name, h.Size, int64(maxFile))
 	}
 	if h.Devmajor < 0 || h.Devmajor > math.MaxUint32 || h.Devminor < 0 || h.Devminor > math.MaxUint32 {
 		return nil, fmt.Errorf("%q has the device number %d:%d, which is out of bounds", h.Name, h.Devmajor, h.Devminor)
@@ -307,8 +319,8 @@ func (t tarSource) open(e *Entry) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: member %q: %w", t.f.Name(), e.Path, err)
 	}
-	if h.Size != e.Size {
-		return nil, fmt.Errorf("%s changed while the image was built", t.f.Name())
+	if name, err := cleanMember(h.Name); err != nil || name != e.member || h.Size != e.Size {
+		return nil, fmt.Errorf("%s changed while the image was built: no member %q of %d bytes is at byte %d", t.f.Name(), e.member, e.Size, e.offset)
 	}
 	return io.NopCloser(archive), nil
 }

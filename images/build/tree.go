@@ -23,6 +23,7 @@ type Entry struct {
 	Xattrs       []Xattr // by name
 	inode        int     // the same for all names of a file; 0 for one that has no other name
 	offset       int64   // of its header in a tar archive
+	member       string  // its path there: that of the first name, for a hard link
 	data         []byte  // of a file in memory
 }
 
