@@ -21,7 +21,7 @@ func TestTheStoreIsFoundByWhatIsAskedFor(t *testing.T) {
 	out := small(t)
 	s := out.store(t, "veneer")
 	fs := ext4(t, s.dir, label)
-	disk := partition(t, fs, "a partition name, with \\\\ and ü")
+	disk := partition(t, fs, `a partition name, with \ and ü`)
 	for _, ask := range []string{"LABEL=VENEER", "UUID=" + fsUUID, "UUID=" + strings.ToUpper(fsUUID), "PARTUUID=" + partUUID, "/dev/vda2",
 		"/dev/disk/by-label/VENEER", `"veneer.store=PARTLABEL=a partition name, with \ and ü"`} {
 		t.Run(ask, func(t *testing.T) {
@@ -82,15 +82,15 @@ func TestAMissingStoreIsGivenUpInTimeWithEachCandidate(t *testing.T) {
 		qemu.Disk{Path: partition(t, ext4(t, empty, "data"), "root"), Bus: qemu.VirtioBlk, ReadOnly: true},
 		qemu.Disk{Path: blank(t, "blank.img", 1), Bus: qemu.VirtioBlk, ReadOnly: true})
 	g := start(t, vm)
-	g.failed("find store", `no device answered to LABEL=VENEER in 3\.[0-9]*s; candidates, none of which answers: `+
-		`/dev/vda: ext4 LABEL="OTHER" .*; /dev/vdb: .*; /dev/vdb1: nothing known.*; /dev/vdb2: ext4 LABEL="data" .*; /dev/vdc: nothing known`)
+	g.failed("find store", `no device answered to LABEL=VENEER in [23]\.[0-9]*s; candidates, none of which answers: `+
+		`/dev/vda: ext4 LABEL="OTHER" .*; /dev/vdb1: nothing known PARTLABEL="empty".*; /dev/vdb2: ext4 LABEL="data" .*; /dev/vdb: .*gpt.*; /dev/vdc: nothing known`)
 	g.ends(qemu.Reset)
 }
 
 func TestNoDiskAtAllIsSaidSo(t *testing.T) {
 	t.Parallel()
 	g := start(t, small(t).vm(t, "", "veneer.wait=500ms"))
-	g.failed("find store", `no device answered to LABEL=VENEER in 50\dms; no block device appeared: is the driver of its bus in the initramfs\?`)
+	g.failed("find store", `no device answered to LABEL=VENEER in \d+ms; no block device appeared: is the driver of its bus in the initramfs\?`)
 	g.ends(qemu.Reset)
 }
 
@@ -158,13 +158,26 @@ func TestAnotherDeploymentBootsWhenItIsAskedForOrTheDefaultIsLost(t *testing.T) 
 	})
 }
 
+func TestAStoreWhoseJournalIsDirtyBootsFromAReadOnlyDevice(t *testing.T) {
+	t.Parallel()
+	out := small(t)
+	disk := ext4(t, out.store(t, "veneer").dir, label)
+	must(t, ".", "debugfs", "-w", "-R", "feature needs_recovery", disk)
+	g := start(t, out.vm(t, disk))
+	g.shell()
+	g.leave("poweroff", "poweroff", qemu.PoweredOff)
+}
+
 func TestAStoreIsNeverWrittenTo(t *testing.T) {
 	t.Parallel()
 	out := small(t)
 	s := out.store(t, "veneer")
 	for _, f := range fileSystems {
-		if f.name == "iso9660" || f.name == "squashfs" {
+		switch f.name {
+		case "iso9660", "squashfs":
 			continue // nothing could write to them
+		case "xfs":
+			continue // clears old blocks of its log at each mount, also at a read-only one
 		}
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()

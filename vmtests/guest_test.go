@@ -18,16 +18,16 @@ import (
 const (
 	patience = 2 * time.Minute // of one expectation
 	lifetime = 5 * time.Minute // of one VM
-	typing   = 2 * time.Second // between two tries to wake the shell
 )
 
 // guest is a VM that a case talks to.
 type guest struct {
 	*qemu.Guest
-	t    *testing.T
-	ctx  context.Context
-	free func() // gives the place back
-	asks int
+	t      *testing.T
+	ctx    context.Context
+	free   func() // gives the place back
+	prompt string // a pattern of the shell's
+	asks   int
 }
 
 // start boots a VM as soon as there is a place for it. Its console is kept in a file when the test fails.
@@ -50,7 +50,7 @@ func start(t *testing.T, vm qemu.VM) *guest {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Kill)
-	return &guest{Guest: g, t: t, ctx: ctx, free: free}
+	return &guest{Guest: g, t: t, ctx: ctx, free: free, prompt: `(?m:^\$ )`}
 }
 
 // console opens the serial log of a VM, in VENEER_TEST_LOGS or the system's directory for such files.
@@ -107,20 +107,10 @@ func unwrap(text string) string {
 	return regexp.MustCompile(`(?m)^\[ *[0-9.]+\] (veneer: )?`).ReplaceAllString(text, "")
 }
 
-// shell waits until the guest's shell answers. What the kernel says later is kept out of the way.
+// shell waits until the guest's shell asks for a command. What the kernel says later is kept out of the way.
 func (g *guest) shell() {
 	g.t.Helper()
-	answers := regexp.MustCompile(`(?m)^awake-[0-9]`)
-	for deadline := time.Now().Add(patience); ; {
-		g.send("echo awake-$?")
-		_, err := g.Expect(g.ctx, typing, answers)
-		if err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			g.t.Fatal(err)
-		}
-	}
+	g.expect(g.prompt)
 	g.run("echo 1 > /proc/sys/kernel/printk")
 }
 
@@ -138,7 +128,7 @@ func (g *guest) try(command string) (out string, code int) {
 	// The terminal echoes the line; what stands behind the mark is a number only in the answer.
 	mark := fmt.Sprintf("done %d:", g.asks)
 	g.send(fmt.Sprintf(`%s; echo "%s$?"`, command, mark))
-	match := g.expect(`(?s)` + mark + `\$\?"\n(.*?)` + mark + `([0-9]+)\n`)
+	match := g.expect(`(?s)` + mark + `\$\?"\n(.*?)` + mark + `([0-9]+)\n` + g.prompt) // the next line must not meet the prompt
 	code, err := strconv.Atoi(match[2])
 	if err != nil {
 		g.t.Fatal(err)

@@ -54,8 +54,9 @@ func TestMain(m *testing.M) {
 }
 
 func runLab(m *testing.M) (code int, err error) {
-	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin:/usr/local/go/bin")
-	if err := checkTools(); err != nil {
+	path := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin:/usr/local/go/bin")
+	locale := os.Setenv("LC_ALL", "C.UTF-8") // sfdisk reads names in the charset of the locale
+	if err := errors.Join(path, locale, checkTools()); err != nil {
 		return 1, err
 	}
 	if shared.root, err = filepath.Abs(".."); err != nil {

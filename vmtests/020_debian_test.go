@@ -1,0 +1,95 @@
+package vmtests
+
+// A real Debian with systemd, from its own kernel.
+//
+//	machine   q35, 1024 MiB
+//	disks     vda: the output's store, write-protected
+//	console   a login on the serial port; at the end systemd goes back into the initramfs, and the exitrd says
+//	          "root, upper, images and store are down"
+
+import (
+	"strings"
+	"testing"
+
+	"veneer/vmtests/qemu"
+)
+
+// debian is the Debian of the demo.
+func debian(t *testing.T) output {
+	t.Helper()
+	return outputOf(t, recipe{"debian", `name = "debian"
+version = "12"
+source = "debian.tar"
+[filesystem]
+level = 1
+[root]
+upper = "tmpfs"
+on-fail = "reboot"
+[keys]
+secret = "test.key"
+`, map[string]string{"debian.tar": debianTree(t), "test.key": testKey(t, "test")}})
+}
+
+// boot starts it and logs in.
+func (o output) login(t *testing.T) *guest {
+	t.Helper()
+	vm := o.vm(t, o.disk())
+	vm.MemoryMiB = 1024
+	g := start(t, vm)
+	g.prompt = `root@\S+:~# `
+	g.expect(`login: `)
+	g.send("root")
+	g.expect(`Password: `)
+	g.send("veneer")
+	g.shell()
+	return g
+}
+
+func TestDebianComesUpWhole(t *testing.T) {
+	t.Parallel()
+	out := debian(t)
+	g := out.login(t)
+	if state, code := g.try("systemctl is-system-running --wait"); code != 0 {
+		failed := g.run("systemctl list-units --failed --plain --no-legend --no-pager")
+		t.Errorf("systemctl is-system-running: %s%s%s", state, failed, g.run("journalctl -p err --no-pager -o cat | tail -n 40"))
+	}
+	text := g.run("veneer status")
+	for _, want := range []string{`debian 12`, `Verified +yes, signed with key ` + keyID(t, "test"), `Degraded +no`, `Upper +tmpfs`, `Init +/sbin/init`} {
+		if !contains(text, want) {
+			t.Errorf("veneer status does not match %q:\n%s", want, text)
+		}
+	}
+	if kind := g.run("findmnt -n -o FSTYPE /"); strings.TrimSpace(kind) != "overlay" {
+		t.Errorf("/ is %q, want overlay", kind)
+	}
+	g.run("echo kept > /etc/kept")
+	g.leave("systemctl poweroff", "poweroff", qemu.PoweredOff)
+
+	again := out.login(t)
+	if _, code := again.try("cat /etc/kept"); code == 0 {
+		t.Error("/etc/kept is still there after a boot")
+	}
+	again.leave("systemctl reboot", "reboot", qemu.Reset)
+}
+
+func TestDebianLeavesNothingBusyHoweverItEnds(t *testing.T) {
+	t.Parallel()
+	out := debian(t)
+	for _, verb := range []string{"halt", "kexec"} {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			vm := out.vm(t, out.disk(), "systemd.unit="+verb+".target") // ends as soon as it has begun
+			vm.MemoryMiB = 1024
+			g := start(t, vm)
+			g.expect(`veneer: shutdown: root, upper, images and store are down`)
+			g.expect(`veneer: shutdown: ` + verb)
+			if verb == "halt" {
+				g.halted()
+			} else {
+				g.expect(`veneer: shutdown: no kernel is loaded for kexec; rebooting`)
+				g.ends(qemu.Reset)
+			}
+			g.never(`still busy`)
+		})
+	}
+}
