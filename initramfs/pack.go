@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"path"
+	"strings"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/u-root/mkuimage/cpio"
 )
 
@@ -18,27 +19,42 @@ type Packed struct {
 	Raw    int64 // bytes, unpacked
 }
 
-// window is how far back the compressor looks, and the memory that the kernel takes while it unpacks.
-const window = 8 << 20
+// Compressor is the program that compresses, and the name of its Debian package. Its output depends on its version, which a
+// build records as it does for the program that makes the file systems.
+const Compressor = "zstd"
 
 // sizes of an archive.
 type sizes struct{ raw, packed int64 }
 
 // pack writes an archive of the files and the directories that they need, compressed with zstd. It stops between two files
 // when ctx ends.
-func pack(ctx context.Context, w io.Writer, level zstd.EncoderLevel, records []cpio.Record) (sizes, error) {
+func pack(ctx context.Context, w io.Writer, level int, records []cpio.Record) (sizes, error) {
 	if level == 0 {
 		level = DefaultLevel
 	}
 	out := &counter{w: w}
-	// One goroutine: neither bytes nor memory depend on the number of CPUs.
-	z, err := zstd.NewWriter(out, zstd.WithEncoderLevel(level), zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// One thread: the bytes must not depend on the number of CPUs.
+	cmd := exec.CommandContext(ctx, Compressor, "-q", "-c", "-T1", fmt.Sprintf("-%d", level))
+	var complaint strings.Builder
+	cmd.Stdout, cmd.Stderr = out, &complaint
+	feed, err := cmd.StdinPipe()
 	if err != nil {
 		return sizes{}, err
 	}
-	in := &counter{w: z}
-	err = errors.Join(WriteArchive(ctx, in, records), z.Close())
-	return sizes{raw: in.n, packed: out.n}, err
+	if err := cmd.Start(); err != nil {
+		return sizes{}, fmt.Errorf("compress: %w; install the package %s", err, Compressor)
+	}
+	in := &counter{w: feed}
+	werr := errors.Join(WriteArchive(ctx, in, records), feed.Close())
+	if werr != nil {
+		cancel()
+	}
+	if err := cmd.Wait(); err != nil {
+		return sizes{}, errors.Join(werr, fmt.Errorf("compress: %w: %s", err, strings.TrimSpace(complaint.String())))
+	}
+	return sizes{raw: in.n, packed: out.n}, werr
 }
 
 // WriteArchive writes a newc cpio archive of the files, and in front of the first file of each directory that directory. Times

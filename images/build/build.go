@@ -139,7 +139,7 @@ func (b *builder) prepare(ctx context.Context) error {
 }
 
 func neededTools(c Config) []string {
-	var names []string
+	names := []string{initramfs.Compressor}
 	if c.FileSystem.Type == Squashfs || c.Tools {
 		names = append(names, "mksquashfs")
 	}
@@ -328,10 +328,10 @@ func (s *stage) hashed(name string, write func(io.Writer) error) (images.File, e
 	return images.File{Name: name, Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
-// versions lists the programs that shaped the images.
+// versions lists the programs that shaped the images and the initramfs.
 func (b *builder) versions(ctx context.Context) ([]images.Tool, error) {
 	var tools []images.Tool
-	for _, name := range []string{"mkfs.erofs", "mksquashfs"} {
+	for _, name := range []string{"mkfs.erofs", "mksquashfs", initramfs.Compressor} {
 		if b.tools[name] == "" {
 			continue
 		}

@@ -20,6 +20,7 @@ var packages = map[string]string{
 	"mkfs.erofs": "erofs-utils",
 	"mke2fs":     "e2fsprogs",
 	"debugfs":    "e2fsprogs",
+	"zstd":       "zstd",
 }
 
 // findTool finds a program, also where a user's PATH does not lead.

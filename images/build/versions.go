@@ -12,10 +12,11 @@ import (
 	"strings"
 
 	"veneer/images"
+	"veneer/initramfs"
 )
 
 // versionFlag is what makes a program tell its version.
-var versionFlag = map[string]string{"mksquashfs": "-version", "mkfs.erofs": "-V"}
+var versionFlag = map[string]string{"mksquashfs": "-version", "mkfs.erofs": "-V", initramfs.Compressor: "--version"}
 
 // compressor is the library with which a program compresses.
 var compressor = map[string]string{"mksquashfs": "libzstd", "mkfs.erofs": "liblz4"}
