@@ -3,7 +3,7 @@
 // Command init is PID 1 of the small base. In this order it
 //
 //   - mounts /dev, /proc, /sys and /run, unless whoever started it has done so;
-//   - sets the host name;
+//   - sets the host name and brings the loopback interface up;
 //   - runs a shell on the console, and another when that ends, and collects what else ends;
 //   - on SIGUSR1, SIGUSR2 and SIGTERM (halt, power off, reboot, as busybox understands them) stops every process and goes back
 //     into the initramfs, which takes the root apart.
@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,7 +40,7 @@ func main() {
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTERM, unix.SIGCHLD)
-	for _, err := range []error{mounts(), hostname()} {
+	for _, err := range []error{mounts(), hostname(), loopback()} {
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "init: %v\n", err)
 		}
@@ -80,6 +81,18 @@ func hostname() error {
 		return err
 	}
 	return unix.Sethostname([]byte(strings.TrimSpace(string(name))))
+}
+
+// loopback brings up lo, which the kernel leaves down and every program takes for granted.
+func loopback() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find lo: %w", err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("bring lo up: %w", err)
+	}
+	return nil
 }
 
 // startShell returns the shell's process number, or 0 where none could be started.
