@@ -382,11 +382,10 @@ func (b *builder) writeStore(ctx context.Context, m images.Manifest, manifest []
 			epoch = t
 		}
 	}
-	out := b.stage.path(outStore)
-	if err := makeStore(ctx, b.tools, out, placedFiles(b.stage.dir, m, b.signer != nil), manifest, epoch); err != nil {
+	if err := makeStore(ctx, b.tools, b.stage.dir, placedFiles(m, b.signer != nil), manifest, epoch); err != nil {
 		return err
 	}
-	info, err := os.Stat(out)
+	info, err := os.Stat(b.stage.path(outStore))
 	if err != nil {
 		return err
 	}

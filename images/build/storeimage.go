@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -40,62 +41,63 @@ const storeConfig = `[defaults]
 	}
 `
 
-// placed is a file in a store: where it lies there, and where its content is.
+// placed is a file in a store: where it lies there, and where its content is, below the staging directory.
 type placed struct{ name, from string }
 
-// makeStore writes an ext4 file system with a store in it to the file out. mke2fs makes it empty and debugfs fills it, in
-// our order and without root: mke2fs -d would take over owners, change times and the order of a directory of the host.
-func makeStore(ctx context.Context, tools map[string]string, out string, files []placed, manifest []byte, epoch time.Time) error {
-	size, err := storeSize(files)
+// makeStore writes an ext4 file system with a store in it to the file outStore in the directory dir. mke2fs makes it empty and
+// debugfs fills it, in our order and without root: mke2fs -d would take over owners, change times and the order of a
+// directory of the host.
+func makeStore(ctx context.Context, tools map[string]string, dir string, files []placed, manifest []byte, epoch time.Time) error {
+	size, err := storeSize(dir, files)
 	if err != nil {
 		return err
 	}
-	conf := out + ".conf"
-	if err := os.WriteFile(conf, []byte(storeConfig), 0o644); err != nil {
-		return err
+	const conf, script = "mke2fs.conf", "script.debugfs"
+	for name, content := range map[string]string{conf: storeConfig, script: storeScript(files)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			return err
+		}
 	}
-	defer os.Remove(conf)
 	id := uuidOf(manifest)
 	env := []string{
 		"MKE2FS_CONFIG=" + conf,
 		// 0 would mean the time of day.
 		"E2FSPROGS_FAKE_TIME=" + strconv.FormatInt(max(1, epoch.Unix()), 10),
 	}
-	mke2fs := command{env: env, argv: []string{tools["mke2fs"], "-q", "-F", "-t", "ext4", "-L", storeLabel, "-U", id,
+	mke2fs := command{dir: dir, env: env, argv: []string{tools["mke2fs"], "-q", "-F", "-t", "ext4", "-L", storeLabel, "-U", id,
 		"-E", "hash_seed=" + id + ",root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,nodiscard",
-		"-m", "0", "-N", strconv.Itoa(storeInodes), "-J", "size=" + strconv.Itoa(storeJournal>>20), out, strconv.FormatInt(size/1024, 10) + "k"}}
+		"-m", "0", "-N", strconv.Itoa(storeInodes), "-J", "size=" + strconv.Itoa(storeJournal>>20), outStore, strconv.FormatInt(size/1024, 10) + "k"}}
 	if err := mke2fs.run(ctx); err != nil {
 		return fmt.Errorf("make %s: %w", outStore, err)
 	}
-	script := out + ".debugfs"
-	if err := os.WriteFile(script, []byte(storeScript(files)), 0o644); err != nil {
-		return err
-	}
-	defer os.Remove(script)
 	// debugfs succeeds whatever happens; only its messages tell.
-	debugfs := command{env: env, argv: []string{tools["debugfs"], "-w", "-f", script, out}, quiet: true,
+	debugfs := command{dir: dir, env: env, argv: []string{tools["debugfs"], "-w", "-f", script, outStore}, quiet: true,
 		ignore: func(line string) bool { return strings.HasPrefix(line, "debugfs ") }} // its version
 	if err := debugfs.run(ctx); err != nil {
 		return fmt.Errorf("fill %s: %w", outStore, err)
 	}
+	out := filepath.Join(dir, outStore)
+	if err := os.Chmod(out, 0o644); err != nil {
+		return err
+	}
 	return syncFile(out)
 }
 
-// storeFiles lists the store of one deployment whose files lie in dir.
-func placedFiles(dir string, m images.Manifest, signed bool) []placed {
+// placedFiles lists the store of one deployment.
+func placedFiles(m images.Manifest, signed bool) []placed {
 	deployment := "veneer/deployments/" + firstSerial + "/"
 	var files []placed
 	for _, img := range m.Images {
-		files = append(files, placed{"veneer/images/" + img.ID + ".img", filepath.Join(dir, "images", img.ID+".img")})
+		files = append(files, placed{"veneer/images/" + img.ID + ".img", "images/" + img.ID + ".img"})
 	}
-	files = append(files, placed{deployment + images.ManifestName, filepath.Join(dir, images.ManifestName)})
+	files = append(files, placed{deployment + images.ManifestName, images.ManifestName})
 	if signed {
-		files = append(files, placed{deployment + images.SignatureName, filepath.Join(dir, images.SignatureName)})
+		files = append(files, placed{deployment + images.SignatureName, images.SignatureName})
 	}
-	return append(files, placed{"veneer/default", filepath.Join(dir, defaultFile)})
+	return append(files, placed{"veneer/default", defaultFile})
 }
 
-// storeScript is the input of debugfs. Its write command takes a bare name, hence the cd; paths are quoted in its own way.
+// storeScript is the input of debugfs. Its write command takes a bare name, hence the cd; no name here needs quotes.
 func storeScript(files []placed) string {
 	var b strings.Builder
 	made := map[string]bool{".": true}
@@ -105,22 +107,22 @@ func storeScript(files []placed) string {
 			return
 		}
 		made[dir] = true
-		mkdir(filepath.Dir(dir))
+		mkdir(path.Dir(dir))
 		fmt.Fprintf(&b, "mkdir /%s\n", dir)
 	}
 	for _, f := range files {
-		dir, name := filepath.Split(f.name)
-		mkdir(filepath.Clean(dir))
-		fmt.Fprintf(&b, "cd /%s\nwrite \"%s\" %s\n", filepath.Clean(dir), strings.ReplaceAll(f.from, `"`, `""`), name)
+		dir, name := path.Dir(f.name), path.Base(f.name)
+		mkdir(dir)
+		fmt.Fprintf(&b, "cd /%s\nwrite %s %s\n", dir, f.from, name)
 	}
 	return b.String()
 }
 
 // storeSize is the size of a file system that holds the files, with a little room.
-func storeSize(files []placed) (int64, error) {
+func storeSize(dir string, files []placed) (int64, error) {
 	var blocks int64 = (storeJournal + storeSlack + storeInodes*256) / storeBlock
 	for _, f := range files {
-		info, err := os.Stat(f.from)
+		info, err := os.Stat(filepath.Join(dir, f.from))
 		if err != nil {
 			return 0, err
 		}
