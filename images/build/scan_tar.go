@@ -182,7 +182,7 @@ func cleanMember(name string) (string, error) {
 }
 
 func memberEntry(h *tar.Header, name string) (*Entry, error) {
-	kinds := map[byte]uint32{tar.TypeReg: unix.S_IFREG, tar.TypeRegA: unix.S_IFREG, tar.TypeCont: unix.S_IFREG, tar.TypeGNUSparse: unix.S_IFREG,
+	kinds := map[byte]uint32{tar.TypeReg: unix.S_IFREG, tar.TypeCont: unix.S_IFREG, tar.TypeGNUSparse: unix.S_IFREG,
 		tar.TypeDir: unix.S_IFDIR, tar.TypeSymlink: unix.S_IFLNK, tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}
 	kind, ok := kinds[h.Typeflag]
 	if !ok {
