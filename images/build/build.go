@@ -58,7 +58,7 @@ type builder struct {
 // On error, or when ctx is done, the output directory is as it was before.
 func Build(ctx context.Context, spec Spec) (report Report, err error) {
 	b := &builder{spec: spec}
-	if err := b.prepare(ctx); err != nil {
+	if err := b.prepare(); err != nil {
 		return Report{}, err
 	}
 	b.report.Out = spec.Out
@@ -116,70 +116,6 @@ func (b *builder) run(ctx context.Context) error {
 		}
 	}
 	return b.stage.publish(m, names)
-}
-
-// prepare looks for all that the build needs beside its sources, and reports together what is missing.
-func (b *builder) prepare(ctx context.Context) error {
-	c := b.spec.Config
-	var errs []error
-	b.tools = map[string]string{}
-	for _, name := range neededTools(c) {
-		path, err := findTool(name)
-		b.tools[name] = path
-		errs = append(errs, err)
-	}
-	if c.Keys.Secret != "" {
-		signer, err := LoadSigner(c.Keys.Secret, b.spec.Passphrase)
-		b.signer = signer
-		errs = append(errs, err)
-	}
-	keys, err := trustedKeys(c, b.signer)
-	b.keys = keys
-	return errors.Join(append(errs, err)...)
-}
-
-func neededTools(c Config) []string {
-	names := []string{initramfs.Compressor}
-	if c.FileSystem.Type == Squashfs || c.Tools {
-		names = append(names, "mksquashfs")
-	}
-	if c.FileSystem.Type == Erofs {
-		names = append(names, "mkfs.erofs")
-	}
-	if c.has(OutputStore) {
-		names = append(names, "mke2fs", "debugfs")
-	}
-	return names
-}
-
-// trustedKeys reads the public keys for the initramfs. A key that signs and is not trusted would make a set that never boots.
-func trustedKeys(c Config, signer *Signer) (map[string][]byte, error) {
-	keys := map[string][]byte{}
-	var errs []error
-	trusted := false
-	for _, path := range c.Keys.Trusted {
-		text, err := readSmall(path, maxSecretKey)
-		if err == nil {
-			var key images.PublicKey
-			key, err = images.ParsePublicKey(text)
-			trusted = trusted || signer != nil && key == signer.Key()
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("trusted key %s: %w", path, err))
-			continue
-		}
-		keys[keyName(path)] = text
-	}
-	if len(errs) > 0 || signer == nil {
-		return keys, errors.Join(errs...)
-	}
-	if len(c.Keys.Trusted) == 0 {
-		return map[string][]byte{"veneer": signer.Public()}, nil
-	}
-	if !trusted {
-		return nil, fmt.Errorf("keys.secret %s is key %s, which is none of keys.trusted: nothing that it signs would boot; add its public key there", c.Keys.Secret, signer.Key().ID)
-	}
-	return keys, nil
 }
 
 // scan looks at all sources. What no image can keep of them is reported for all at once.

@@ -72,7 +72,7 @@ func DryRun(ctx context.Context, spec Spec) (plan Plan, err error) {
 	spec.Config.Keys.Secret = "" // nobody should have to type a passphrase for this
 	spec.Config.AllowUnsigned = true
 	b := &builder{spec: spec}
-	if err := b.prepare(ctx); err != nil {
+	if err := b.prepare(); err != nil {
 		return Plan{}, err
 	}
 	dir, err := os.MkdirTemp("", "veneer-")
