@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"veneer/boot"
 )
 
 // Exit codes: 0 done, 1 failed, 2 usage.
@@ -55,6 +57,7 @@ func run(ctx context.Context, root *cobra.Command, args []string) int {
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "veneer",
+		Version:       boot.Version,
 		Short:         "Boot Linux from a verified read-only base with a thin writable layer",
 		SilenceErrors: true,
 		SilenceUsage:  true,

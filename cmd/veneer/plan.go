@@ -17,8 +17,11 @@ import (
 	"veneer/stage/paper"
 )
 
-// planRAM is the memory of the machine on paper, unless --memory says otherwise.
-const planRAM = 1024
+// planRAM is the memory of the machine on paper, unless --memory says otherwise, and maxPlanRAM the most that it may say, in MiB.
+const (
+	planRAM    = 1024
+	maxPlanRAM = 1 << 26
+)
 
 func newPlan() *cobra.Command {
 	var cmdline, manifest, defaults string
@@ -31,6 +34,9 @@ func newPlan() *cobra.Command {
 Without --manifest the set is an example with one base. Mistakes on the command line are reported as the init would.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if memory < 1 || memory > maxPlanRAM {
+				return usageError{fmt.Errorf("--memory %d: want 1 to %d MiB", memory, maxPlanRAM)}
+			}
 			text, err := planManifest(manifest)
 			if err != nil {
 				return err
@@ -122,5 +128,17 @@ func planManifest(name string) ([]byte, error) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		name = filepath.Join(name, images.ManifestName)
 	}
-	return os.ReadFile(name)
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, images.MaxManifest+1))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := images.ParseManifest(text); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return text, nil
 }

@@ -68,8 +68,8 @@ decides it by hand.`,
 	flags.StringVar(&f.memory, "memory", "1G", "memory of the guest, with M or G")
 	flags.IntVar(&f.cpus, "cpus", 1, "CPUs of the guest")
 	flags.StringArrayVar(&f.append, "append", nil, "more of the kernel command line (repeatable)")
-	flags.StringArrayVar(&f.disks, "disk", nil, "one more disk: FILE[,bus=virtio-blk|virtio-scsi|ahci|nvme|usb|uas|sd|cdrom]\n"+
-		"[,format=raw|qcow2][,serial=TEXT][,readonly][,snapshot] (repeatable; a comma in FILE is written twice)")
+	flags.StringArrayVar(&f.disks, "disk", nil, "one more disk: FILE, then any of ,bus=virtio-blk|virtio-scsi|ahci|nvme|usb|uas|sd|cdrom\n"+
+		",format=raw|qcow2 ,serial=TEXT ,readonly ,snapshot (repeatable; a comma in FILE is written twice)")
 	flags.BoolVar(&f.fresh, "fresh", false, "forget what the guest wrote in earlier runs")
 	flags.BoolVar(&f.net, "net", false, "a network card behind QEMU's user network")
 	flags.StringVar(&f.display, "display", "none", "a window, as QEMU's -display names it")

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +41,9 @@ const maxManifest = 1 << 20
 // only: an output names its own. Nothing is written.
 func OpenMedium(path, arch string) (Medium, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Medium{}, fmt.Errorf("open medium: %w: run 'veneer build' first, or name what it wrote", err)
+	}
 	if err != nil {
 		return Medium{}, fmt.Errorf("open medium: %w", err)
 	}
