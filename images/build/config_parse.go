@@ -2,10 +2,12 @@ package build
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,7 +58,7 @@ func ParseConfig(name string, text []byte) (Config, error) {
 	case errors.As(err, &bad):
 		// Nothing behind this place was read, so that no other problem can be told from a missing value.
 		line, column := bad.Position()
-		text := strings.TrimPrefix(bad.Error(), "toml: ")
+		text := wrongType.ReplaceAllString(strings.TrimPrefix(bad.Error(), "toml: "), "its type is $1, want $2")
 		if key := bad.Key(); len(key) > 0 {
 			text = quoteKey(key) + ": " + text
 		}
@@ -65,10 +67,16 @@ func ParseConfig(name string, text []byte) (Config, error) {
 		return Config{}, fmt.Errorf("%s: %w", name, err)
 	}
 	lines := keyLines(text)
+	for key, line := range lines {
+		// The decoder takes Name for name. One spelling is enough, and two of them could contradict each other.
+		if last := key[strings.LastIndexByte(key, '.')+1:]; strings.ToLower(last) != last {
+			problems = append(problems, problem{line, fmt.Sprintf("unknown key %s: keys are in lower case", key)})
+		}
+	}
 	c.check(func(key, format string, args ...any) {
 		problems = append(problems, problem{lineOf(lines, key), key + ": " + fmt.Errorf(format, args...).Error()})
 	})
-	slices.SortStableFunc(problems, func(a, b problem) int { return a.line - b.line })
+	slices.SortStableFunc(problems, func(a, b problem) int { return cmp.Or(a.line-b.line, strings.Compare(a.text, b.text)) })
 	var errs []error
 	for _, p := range problems {
 		if p.line == 0 { // a key that is not there
@@ -79,6 +87,9 @@ func ParseConfig(name string, text []byte) (Config, error) {
 	}
 	return c, errors.Join(errs...)
 }
+
+// wrongType is how the decoder speaks of a value of a wrong type.
+var wrongType = regexp.MustCompile(`cannot (?:decode|store) TOML (\w+) (?:in|into) .*of type \[*\]*(?:build\.)?(\w+)$`)
 
 // problem is something that is wrong with a line; line 0 stands for the whole file.
 type problem struct {
