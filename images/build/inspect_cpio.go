@@ -194,14 +194,13 @@ func (a *archive) align() error {
 // zeros passes over the zeros between two archives.
 func (a *archive) zeros() error {
 	for {
-		b, err := a.r.Peek(1)
-		if errors.Is(err, io.EOF) {
+		if _, err := a.r.Peek(1); errors.Is(err, io.EOF) { // fills the buffer
 			return nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return err
 		}
-		if b, err = a.r.Peek(a.r.Buffered()); err != nil {
+		b, err := a.r.Peek(a.r.Buffered())
+		if err != nil {
 			return err
 		}
 		n := len(b) - len(bytes.TrimLeft(b, "\x00"))
