@@ -46,15 +46,17 @@ func TestLayersLieInTheOrderOfTheManifest(t *testing.T) {
 			if got, want := len(rec.Images), count+2; got != want { // tools and base below them
 				t.Errorf("the record has %d images, want %d", got, want)
 			}
-			var took time.Duration
-			for _, s := range rec.Steps {
-				switch s.Name {
-				case stage.StepAttach, stage.StepMountImages, stage.StepStackRoot:
-					took += time.Duration(s.Took)
+			each := func(step string) time.Duration {
+				for _, s := range rec.Steps {
+					if s.Name == step {
+						return (time.Duration(s.Took) / time.Duration(len(rec.Images))).Round(10 * time.Microsecond)
+					}
 				}
+				t.Errorf("the record has no step %q", step)
+				return 0
 			}
-			t.Logf("%d layers: attached, mounted and stacked in %v, %v for each image", count, took.Round(time.Millisecond),
-				(took / time.Duration(len(rec.Images))).Round(10*time.Microsecond))
+			t.Logf("%d layers, tools and base: for each image %v to attach, %v to mount, %v to stack", count,
+				each(stage.StepAttach), each(stage.StepMountImages), each(stage.StepStackRoot))
 			g.leave("poweroff", "poweroff", qemu.PoweredOff)
 		})
 	}
