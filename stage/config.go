@@ -11,18 +11,19 @@ type Settings struct {
 	Config      boot.Config
 	OnFail      boot.OnFail // the policy until a manifest has its say; never ""
 	OnFailAsked bool        // the command line itself named it, so that the manifest has no say
+	OnFailBuilt boot.OnFail // the initramfs's own, for when the one asked for cannot be carried out
 }
 
 // Configure reads the kernel command line over the defaults that the initramfs carries. With an error, OnFail is that of the
 // defaults: a policy that was misspelt is none.
 func Configure(defaults, cmdline string) (Settings, error) {
-	s := Settings{OnFail: boot.Reboot}
+	s := Settings{OnFail: boot.Reboot, OnFailBuilt: boot.Reboot}
 	base, err := boot.ParseCmdline(boot.Config{Wait: DefaultWait}, defaults)
 	if err != nil {
 		return s, fmt.Errorf("defaults of the initramfs: %w", err)
 	}
 	if base.OnFail != "" {
-		s.OnFail = base.OnFail
+		s.OnFail, s.OnFailBuilt = base.OnFail, base.OnFail
 	}
 	if s.Config, err = boot.ParseCmdline(base, cmdline); err != nil {
 		return s, err

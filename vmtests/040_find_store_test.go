@@ -82,7 +82,7 @@ func TestAMissingStoreIsGivenUpInTimeWithEachCandidate(t *testing.T) {
 		qemu.Disk{Path: partition(t, ext4(t, empty, "data"), "root"), Bus: qemu.VirtioBlk, ReadOnly: true},
 		qemu.Disk{Path: blank(t, "blank.img", 1), Bus: qemu.VirtioBlk, ReadOnly: true})
 	g := start(t, vm)
-	g.failed("find store", `no device answered to LABEL=VENEER in [23]\.[0-9]*s; candidates, none of which answers: `+
+	g.failed("find store", `no device answered to LABEL=VENEER before the deadline \(veneer\.wait=\); candidates, none of which answers: `+
 		`/dev/vda: ext4 LABEL="OTHER" .*; /dev/vdb1: nothing known PARTLABEL="empty".*; /dev/vdb2: ext4 LABEL="data" .*; /dev/vdb: .*gpt.*; /dev/vdc: nothing known`)
 	g.ends(qemu.Reset)
 }
@@ -90,7 +90,7 @@ func TestAMissingStoreIsGivenUpInTimeWithEachCandidate(t *testing.T) {
 func TestNoDiskAtAllIsSaidSo(t *testing.T) {
 	t.Parallel()
 	g := start(t, small(t).vm(t, "", "veneer.wait=500ms"))
-	g.failed("find store", `no device answered to LABEL=VENEER in \d+ms; no block device appeared: is the driver of its bus in the initramfs\?`)
+	g.failed("find store", `no device answered to LABEL=VENEER before the deadline \(veneer\.wait=\); no block device appeared: is the driver of its bus in the initramfs\?`)
 	g.ends(qemu.Reset)
 }
 

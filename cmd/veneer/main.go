@@ -34,6 +34,7 @@ func (e usageError) Unwrap() error { return e.error }
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends what does not listen to the first
 	os.Exit(run(ctx, newRoot(), os.Args[1:]))
 }
 
@@ -49,6 +50,9 @@ func run(ctx context.Context, root *cobra.Command, args []string) int {
 	case errors.As(err, &usage):
 		fmt.Fprintf(root.ErrOrStderr(), "veneer: %v\nSee 'veneer help'.\n", err)
 		return exitUsage
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("interrupted; nothing is left half done (%w)", err)
 	}
 	fmt.Fprintf(root.ErrOrStderr(), "veneer: %v\n", err)
 	return exitFailed

@@ -146,7 +146,7 @@ func (v *verifier) output(ctx context.Context, dir string) error {
 		v.image(ctx, "", paths[i], img)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, storeImageFile)); err == nil {
-		v.note(storeImageFile + " was not read: it is a file system, and holds copies of the images; " + storeRemedy(filepath.Join(dir, storeImageFile)))
+		v.storeImage(ctx, dir, man)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func (p *pid1) readEnv() (stage.Env, error) {
 		return stage.Env{}, fmt.Errorf("defaults of the initramfs: %w", err)
 	}
 	settings, err := stage.Configure(strings.TrimSpace(string(defaults)), rec.Cmdline)
-	p.config, p.runner.OnFail = settings.Config, settings.OnFail
+	p.config, p.runner.OnFail, p.builtIn = settings.Config, settings.OnFail, settings.OnFailBuilt
 	p.log.detail = p.config.Debug
 	p.runner.Bound = p.config.Wait + p.config.RootDelay + stuckMargin
 	if err != nil {

@@ -45,6 +45,8 @@ type pid1 struct {
 	log    *log
 	runner stage.Runner
 	config boot.Config
+	// builtIn is the policy of the initramfs.
+	builtIn boot.OnFail
 }
 
 // boot goes all the way to the next init. It returns only on failure, which a panic is too.

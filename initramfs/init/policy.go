@@ -37,8 +37,11 @@ func (p *pid1) fail(err error) {
 		l.line(stage.Bad, "try: "+remedy)
 	}
 	if policy == boot.Shell && needShell("") != nil {
-		l.line(stage.Bad, "on-fail=shell, but no rescue shell was built in")
-		policy = boot.Halt
+		// A machine far away must not stand still because somebody asked for a shell that it does not have.
+		if policy = p.builtIn; policy == boot.Shell || policy == "" {
+			policy = boot.Reboot
+		}
+		l.line(stage.Bad, fmt.Sprintf("on-fail=shell, but no rescue shell was built in; the initramfs says %s", policy))
 	}
 	if policy == boot.Shell {
 		_ = writeRecord(&p.runner.Record, l)

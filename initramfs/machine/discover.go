@@ -43,7 +43,6 @@ type blockDevice struct {
 
 // Device implements stage.Machine.
 func (m *Machine) Device(ctx context.Context, ref boot.DeviceRef) (stage.Device, error) {
-	start := time.Now()
 	if err := m.scan(); err != nil {
 		return stage.Device{}, err
 	}
@@ -72,7 +71,7 @@ func (m *Machine) Device(ctx context.Context, ref boot.DeviceRef) (stage.Device,
 			if len(found) == 1 {
 				return found[0].usable(ref)
 			}
-			return stage.Device{}, m.missing(ref, time.Since(start))
+			return stage.Device{}, m.missing(ref)
 		}
 		if err != nil {
 			return stage.Device{}, err
@@ -255,7 +254,7 @@ func twins(ref boot.DeviceRef, found []*blockDevice) error {
 }
 
 // missing lists what was there instead.
-func (m *Machine) missing(ref boot.DeviceRef, waited time.Duration) error {
+func (m *Machine) missing(ref boot.DeviceRef) error {
 	var seen []string
 	for _, d := range m.devices {
 		seen = append(seen, d.describe())
@@ -271,7 +270,7 @@ func (m *Machine) missing(ref boot.DeviceRef, waited time.Duration) error {
 	if len(m.failed) > 0 {
 		list += "; drivers that did not load: " + strings.Join(m.failed[:min(len(m.failed), maxListed)], "; ")
 	}
-	return fmt.Errorf("no device answered to %s in %s; %s", ref, waited.Round(time.Millisecond), list)
+	return fmt.Errorf("no device answered to %s before the deadline (veneer.wait=); %s", ref, list)
 }
 
 // describe says what a candidate is, for the message that refuses it.
