@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,7 +32,8 @@ func newPlan() *cobra.Command {
 		Use:   "plan [--cmdline '...'] [--manifest FILE]",
 		Short: "Show what the init would do for a kernel command line, without a boot",
 		Long: `Plan runs the init's own recipe on a machine of paper: each step, and each mount as its shell equivalent.
-Without --manifest the set is an example with one base. Mistakes on the command line are reported as the init would.`,
+Without --manifest the set is an example with one base. Of a build output the initramfs is looked at too: its defaults, and whether
+it has what the command line asks for. Mistakes on the command line are reported as the init would.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if memory < 1 || memory > maxPlanRAM {
@@ -39,6 +41,13 @@ Without --manifest the set is an example with one base. Mistakes on the command 
 			}
 			text, err := planManifest(manifest)
 			if err != nil {
+				return err
+			}
+			built := builtFor(manifest)
+			if built.defaults != "" && !cmd.Flags().Changed("defaults") {
+				defaults = built.defaults
+			}
+			if err := built.refuses(defaults, cmdline); err != nil {
 				return err
 			}
 			plan, err := makePlan(cmd.Context(), defaults, cmdline, text, memory<<20)
@@ -58,6 +67,32 @@ Without --manifest the set is an example with one base. Mistakes on the command 
 	cmd.Flags().Int64Var(&memory, "memory", planRAM, "memory of the machine, MiB")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// builtIn is what an initramfs was built with, as far as it is known.
+type builtIn struct {
+	known                 bool
+	defaults              string
+	shell, unsignedCanRun bool
+}
+
+// refuses reports what the init of that initramfs would not do.
+func (b builtIn) refuses(defaults, cmdline string) error {
+	settings, err := stage.Configure(defaults, cmdline)
+	if err != nil || !b.known {
+		return nil // a mistake on the line is makePlan's to tell
+	}
+	var errs []error
+	if settings.Config.Break != "" && !b.shell {
+		errs = append(errs, errors.New("veneer.break= needs a rescue shell, and this initramfs was built without one"))
+	}
+	if settings.OnFail == boot.Shell && !b.shell {
+		errs = append(errs, errors.New("on-fail=shell needs a rescue shell, and this initramfs was built without one"))
+	}
+	if settings.Config.Unverified && !b.unsignedCanRun {
+		errs = append(errs, errors.New("veneer.verify=none: this initramfs was not built with allow-unsigned"))
+	}
+	return errors.Join(errs...)
 }
 
 // planStep is a step and what it would do.
@@ -82,6 +117,9 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 	r := &stage.Runner{OnFail: settings.OnFail}
 	r.Before = func(step string) error {
 		p.Steps = append(p.Steps, planStep{Name: step, Actions: []string{}})
+		if settings.Config.Break == step {
+			p.Steps[len(p.Steps)-1].Actions = []string{"stop for the rescue shell, as veneer.break= asks"}
+		}
 		return nil
 	}
 	say := func(line string) {

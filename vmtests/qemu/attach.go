@@ -17,7 +17,14 @@ type Terminal struct {
 // IsTerminal claims that the VM's console can be used interactively there.
 func (t Terminal) IsTerminal() bool {
 	_, err := unix.IoctlGetTermios(int(t.In.Fd()), unix.TCGETS)
-	return err == nil
+	return err == nil && !t.background()
+}
+
+// background claims that the terminal belongs to another job now. Who touches its settings is then stopped (SIGTTOU in
+// termios(3)), and would neither be killed nor run out of time.
+func (t Terminal) background() bool {
+	group, err := unix.IoctlGetInt(int(t.In.Fd()), unix.TIOCGPGRP)
+	return err == nil && group != unix.Getpgrp()
 }
 
 // Attach boots the VM with its console on the terminal, and returns when QEMU has ended. The settings of the terminal are
@@ -29,6 +36,9 @@ func Attach(ctx context.Context, vm VM, console Console, t Terminal) error {
 		return err
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = t.In, t.Out, t.Err
+	if t.background() {
+		cmd.Stdin = nil
+	}
 	restore := t.save()
 	defer restore()
 	e := &processEngine{console: NewTranscript(), done: make(chan struct{}), cancel: func() {}}
@@ -51,7 +61,7 @@ func Attach(ctx context.Context, vm VM, console Console, t Terminal) error {
 func (t Terminal) save() (restore func()) {
 	fd := int(t.In.Fd())
 	settings, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err != nil {
+	if err != nil || t.background() {
 		return func() {}
 	}
 	return func() { _ = unix.IoctlSetTermios(fd, unix.TCSETS, settings) }
