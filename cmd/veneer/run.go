@@ -49,6 +49,7 @@ more keys. What the guest writes is kept between runs, until the next build or -
 --expect and --send make it a boot test: they are carried out in the order in which they stand on the command line. Each
 --send is typed as soon as the --expect before it has been seen. When all were seen the VM is killed and the exit code
 is 0. When one is not seen within --timeout, the tail of the console is shown and the exit code is 1.
+A guest's terminal echoes what is typed: expect words that the --send before does not hold.
 
 KVM is used where a guest boots under it, which is tried once after each boot of the host; VENEER_ACCEL=tcg or kvm
 decides it by hand.`,
