@@ -2,9 +2,9 @@ package build
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -67,16 +67,16 @@ func ParseConfig(name string, text []byte) (Config, error) {
 		return Config{}, fmt.Errorf("%s: %w", name, err)
 	}
 	lines := keyLines(text)
-	for key, line := range lines {
+	for _, key := range slices.Sorted(maps.Keys(lines)) {
 		// The decoder takes Name for name. One spelling is enough, and two of them could contradict each other.
 		if last := key[strings.LastIndexByte(key, '.')+1:]; strings.ToLower(last) != last {
-			problems = append(problems, problem{line, fmt.Sprintf("unknown key %s: keys are in lower case", key)})
+			problems = append(problems, problem{lines[key], fmt.Sprintf("unknown key %s: keys are in lower case", key)})
 		}
 	}
 	c.check(func(key, format string, args ...any) {
 		problems = append(problems, problem{lineOf(lines, key), key + ": " + fmt.Errorf(format, args...).Error()})
 	})
-	slices.SortStableFunc(problems, func(a, b problem) int { return cmp.Or(a.line-b.line, strings.Compare(a.text, b.text)) })
+	slices.SortStableFunc(problems, func(a, b problem) int { return a.line - b.line })
 	var errs []error
 	for _, p := range problems {
 		if p.line == 0 { // a key that is not there

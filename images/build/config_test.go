@@ -66,6 +66,7 @@ func TestEachMistakeIsReportedWithItsLine(t *testing.T) {
 		{"a shell that is not there", smallest + "root.on-fail = \"shell\"\n", `f:5: root.on-fail: shell needs rescue-shell = true`},
 		{"two keys of one name", smallest + "keys.trusted = [\"a/k.pub\", \"b/k.pub\"]\n", `f:5: keys.trusted[1]: two keys named "k"`},
 		{"a loss that is none", smallest + "allow.losses = [\"data\"]\n", `f:5: allow.losses[0]: "data" is not a loss; those that can be allowed are acl, `},
+		{"a key spelt otherwise", smallest + "[root]\nSize = \"1G\"\n", `f:6: unknown key root.Size: keys are in lower case`},
 		{"a layer without a source", smallest + "layers = [{name = \"a\"}]\n", `f:5: layers[0].source: missing`},
 		{"two layers of one name", smallest + "[[layers]]\nname = \"a\"\nsource = \"x\"\n[[layers]]\nname = \"a\"\nsource = \"y\"\n", `f:9: layers[1].name: "a" is taken`},
 	} {
