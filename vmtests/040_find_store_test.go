@@ -85,6 +85,10 @@ func TestAMissingStoreIsGivenUpInTimeWithEachCandidate(t *testing.T) {
 	g.failed("find store", `no device answered to LABEL=VENEER before the deadline \(veneer\.wait=\); candidates, none of which answers: `+
 		`/dev/vda: ext4 LABEL="OTHER" .*; /dev/vdb1: nothing known PARTLABEL="empty".*; /dev/vdb2: ext4 LABEL="data" .*; /dev/vdb: .*gpt.*; /dev/vdc: nothing known`)
 	g.ends(qemu.Reset)
+	const asked, defaultWait = 3 * time.Second, 30 * time.Second
+	if took := g.uptime(`FAILED at step`) - g.uptime(`read command line \.\.\. ok`); took < asked || took > defaultWait-asked {
+		t.Errorf("the store was given up after %v, want %v and little more", took, asked)
+	}
 }
 
 func TestNoDiskAtAllIsSaidSo(t *testing.T) {

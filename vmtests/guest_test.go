@@ -167,6 +167,20 @@ func (g *guest) halted() {
 	g.ends(qemu.Killed)
 }
 
+// uptime is the kernel's time stamp of the line of the init that matches.
+func (g *guest) uptime(pattern string) time.Duration {
+	g.t.Helper()
+	line := regexp.MustCompile(`(?m)^\[ *([0-9.]+)\] veneer: .*` + pattern).FindStringSubmatch(g.String())
+	if line == nil {
+		g.t.Fatalf("no line of the init matches %q", pattern)
+	}
+	at, err := time.ParseDuration(line[1] + "s")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return at
+}
+
 // never reports what must not be on the console at all.
 func (g *guest) never(patterns ...string) {
 	g.t.Helper()
