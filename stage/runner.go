@@ -112,7 +112,7 @@ func (r *Runner) Degrade(what, why string) {
 // OnUndo keeps undo for Unwind.
 func (r *Runner) OnUndo(undo func() error) { r.undo = append(r.undo, undo) }
 
-// Unwind takes back what the steps did, last first, and joins what went wrong on the way. After Commit it does nothing.
+// Unwind takes back what the steps did, last first, and joins what went wrong on the way. A second time it does nothing.
 func (r *Runner) Unwind() error {
 	var errs []error
 	for _, undo := range slices.Backward(r.undo) {
@@ -123,9 +123,6 @@ func (r *Runner) Unwind() error {
 	r.undo = nil
 	return errors.Join(errs...)
 }
-
-// Commit makes what was done stay.
-func (r *Runner) Commit() { r.undo = nil }
 
 func (r *Runner) uptime() time.Duration {
 	if r.Uptime == nil {

@@ -53,15 +53,6 @@ func TestUnwindGoesBackwardsAndJoinsWhatGoesWrong(t *testing.T) {
 	}
 }
 
-func TestAfterCommitNothingIsTakenBack(t *testing.T) {
-	r := &Runner{}
-	r.OnUndo(func() error { return errors.New("taken back") })
-	r.Commit()
-	if err := r.Unwind(); err != nil {
-		t.Errorf("Unwind() after Commit = %v", err)
-	}
-}
-
 func TestAStepThatHangsIsNoticed(t *testing.T) {
 	noticed := make(chan string, 1)
 	r := &Runner{Bound: time.Millisecond, Stuck: func(step string) { noticed <- step }}
