@@ -40,7 +40,7 @@ func main() {
 
 func run(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	verb, err := root.ExecuteContextC(ctx)
 	var usage usageError
 	switch {
 	case err == nil:
@@ -48,7 +48,11 @@ func run(ctx context.Context, root *cobra.Command, args []string) int {
 	case errors.Is(err, errSilent):
 		return exitFailed
 	case errors.As(err, &usage):
-		fmt.Fprintf(root.ErrOrStderr(), "veneer: %v\nSee 'veneer help'.\n", err)
+		help := "veneer help"
+		if verb != nil && verb != root {
+			help += " " + verb.Name()
+		}
+		fmt.Fprintf(root.ErrOrStderr(), "veneer: %v\nSee '%s'.\n", err, help)
 		return exitUsage
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -61,21 +62,24 @@ func TestExitCodesTellFailureFromMisuse(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
 		want int
+		says string
 	}{
-		"done":                         {[]string{"plan"}, 0},
-		"a mistake on a command line":  {[]string{"plan", "--cmdline", "veneer.nonsense"}, 1},
-		"an unknown flag":              {[]string{"plan", "--nonsense"}, 2},
-		"an argument too many":         {[]string{"plan", "x"}, 2},
-		"an unknown command":           {[]string{"nonsense"}, 2},
-		"a manifest that is not there": {[]string{"plan", "--manifest", "/nonexistent"}, 1},
+		"done":                         {[]string{"plan"}, 0, "switch root"},
+		"a mistake on a command line":  {[]string{"plan", "--cmdline", "veneer.nonsense"}, 1, "veneer.nonsense"},
+		"an unknown flag":              {[]string{"plan", "--nonsense"}, 2, "See 'veneer help plan'."},
+		"a flag of a wrong type":       {[]string{"plan", "--memory", "x"}, 2, "See 'veneer help plan'."},
+		"an argument too many":         {[]string{"status", "x"}, 2, "See 'veneer help status'."},
+		"an unknown command":           {[]string{"nonsense"}, 2, "See 'veneer help'."},
+		"an unknown flag of no verb":   {[]string{"--nonsense"}, 2, "See 'veneer help'."},
+		"a manifest that is not there": {[]string{"plan", "--manifest", "/nonexistent"}, 1, "/nonexistent"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := newRoot()
 			var out bytes.Buffer
 			root.SetOut(&out)
 			root.SetErr(&out)
-			if got := run(context.Background(), root, c.args); got != c.want {
-				t.Errorf("veneer %v exits with %d, want %d:\n%s", c.args, got, c.want, out.String())
+			if got := run(context.Background(), root, c.args); got != c.want || !strings.Contains(out.String(), c.says) {
+				t.Errorf("veneer %v exits with %d, want %d and %q in:\n%s", c.args, got, c.want, c.says, out.String())
 			}
 		})
 	}
