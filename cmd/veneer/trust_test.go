@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // veneer runs the command as a user does, and returns its exit code and what it printed.
@@ -111,24 +110,5 @@ func TestInspectPrintsForPeopleAndForPrograms(t *testing.T) {
 	}
 	if code, _, errs := veneer(t, "inspect", filepath.Join(t.TempDir(), "nothing")); code != exitFailed || !strings.Contains(errs, "no such file") {
 		t.Errorf("veneer inspect of nothing = %d, %s", code, errs)
-	}
-}
-
-func TestMeterTellsShareRateAndRemainingTime(t *testing.T) {
-	got := meterLine("verify", 25<<20, 100<<20, 5*time.Second)
-	if want := "verify:  25% of 100.0 MiB, 5.0 MiB/s, 15s left"; got != want {
-		t.Errorf("meterLine = %q, want %q", got, want)
-	}
-	var b bytes.Buffer
-	m := newMeter(&b, "verify")
-	m.set(1, 2)
-	m.end()
-	if b.Len() > 0 {
-		t.Errorf("a short piece of work showed %q", b.String())
-	}
-	m.next = time.Time{}
-	m.set(1, 2)
-	if !strings.HasPrefix(b.String(), "verify:  50% of 2 bytes") || strings.Contains(b.String(), "\x1b") {
-		t.Errorf("meter wrote %q to what is no terminal", b.String())
 	}
 }

@@ -39,10 +39,11 @@ made it: whoever can replace the manifest there can replace the initramfs too.`,
 				}
 				spec.Keys = append(spec.Keys, key)
 			}
-			meter := newMeter(cmd.ErrOrStderr(), "verify")
-			spec.Progress = meter.set
+			progress := newProgress(cmd.ErrOrStderr())
+			progress.Start("verify", 0)
+			spec.Progress = progress.Set
 			found, err := build.Verify(cmd.Context(), spec)
-			meter.end()
+			progress.Stop()
 			if err != nil {
 				return err
 			}

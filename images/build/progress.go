@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Progress shows how far long work has come: on a terminal a line that is kept up to date, with rate and remaining time;
-// elsewhere a plain line for each piece of work when it is done. A nil Progress shows nothing. It may be used by several
-// goroutines at a time.
+// Progress shows how far long work has come, with rate and remaining time: on a terminal in a line that is kept up to date,
+// elsewhere in a plain line now and then, so that short work shows nothing. A piece of work may end with a line that stays.
+// A nil Progress shows nothing. It may be used by several goroutines at a time.
 type Progress struct {
 	mu       sync.Mutex
 	w        io.Writer
@@ -22,8 +22,11 @@ type Progress struct {
 	shown       bool // a line without its end is on the terminal
 }
 
-// repaint is how often the line on a terminal changes.
-const repaint = 200 * time.Millisecond
+// How often the state is shown: a terminal's line changes, a log grows.
+const (
+	everyOnTerminal = 200 * time.Millisecond
+	everyInLog      = 5 * time.Second
+)
 
 // NewProgress makes a Progress that writes to w.
 func NewProgress(w io.Writer, terminal bool) *Progress {
@@ -37,7 +40,11 @@ func (p *Progress) Start(what string, total int64) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.what, p.done, p.total, p.start, p.last = what, 0, total, p.now(), time.Time{}
+	now := p.now()
+	p.what, p.done, p.total, p.start, p.last = what, 0, total, now, now
+	if p.terminal {
+		p.last = time.Time{} // it is due at once
+	}
 	p.paint()
 }
 
@@ -85,7 +92,9 @@ func (p *Progress) Print(format string, args ...any) {
 	defer p.mu.Unlock()
 	p.clear()
 	fmt.Fprintf(p.w, format+"\n", args...)
-	p.last = time.Time{}
+	if p.terminal {
+		p.last = time.Time{}
+	}
 	p.paint()
 }
 
@@ -108,25 +117,28 @@ func (p *Progress) clear() {
 }
 
 func (p *Progress) paint() {
-	now := p.now()
-	if !p.terminal || p.what == "" || now.Sub(p.last) < repaint {
+	now, every, format := p.now(), everyInLog, "%s: %s\n"
+	if p.terminal {
+		every, format = everyOnTerminal, "\r\x1b[K%s: %s"
+	}
+	if p.what == "" || now.Sub(p.last) < every {
 		return
 	}
-	p.last, p.shown = now, true
-	fmt.Fprintf(p.w, "\r\x1b[K%s: %s", p.what, p.state(now.Sub(p.start)))
+	p.last, p.shown = now, p.terminal
+	fmt.Fprintf(p.w, format, p.what, p.state(now.Sub(p.start)))
 }
 
 // state tells share, rate and remaining time.
 func (p *Progress) state(took time.Duration) string {
-	done := min(p.done, max(p.total, p.done))
 	if p.total <= 0 {
 		return took.Round(time.Second).String()
 	}
-	text := fmt.Sprintf("%3d%% of %s", done*100/p.total, FormatBytes(p.total))
-	if took < time.Second || done == 0 {
+	total := max(p.total, p.done)
+	text := fmt.Sprintf("%3d%% of %s", p.done*100/total, FormatBytes(total))
+	if took < time.Second || p.done == 0 {
 		return text
 	}
-	rate := float64(done) / took.Seconds()
-	left := time.Duration(float64(p.total-done) / rate * float64(time.Second))
+	rate := float64(p.done) / took.Seconds()
+	left := time.Duration(float64(total-p.done) / rate * float64(time.Second))
 	return fmt.Sprintf("%s, %s/s, %s left", text, FormatBytes(int64(rate)), left.Round(time.Second))
 }

@@ -74,8 +74,9 @@ func TestProgressShowsRateAndRemainingTime(t *testing.T) {
 		want     string
 	}{
 		{"on a terminal", true, "\r\x1b[Kbase:   0% of 100.0 MiB\r\x1b[Kbase:  50% of 100.0 MiB, 25.0 MiB/s, 2s left\r\x1b[Kkernel read\n\r\x1b[Kbase:  50% of 100.0 MiB, 25.0 MiB/s, 2s left" +
-			"\r\x1b[Kbase: 30.0 MiB (4s)\n"},
-		{"elsewhere", false, "kernel read\nbase: 30.0 MiB (4s)\n"},
+			"\r\x1b[Kbase: 30.0 MiB (4s)\n" +
+			"\r\x1b[Kverify: 0s\r\x1b[Kverify:  50% of 2 bytes, 0 bytes/s, 6s left\r\x1b[K"},
+		{"elsewhere", false, "kernel read\nbase: 30.0 MiB (4s)\nverify:  50% of 2 bytes, 0 bytes/s, 6s left\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var b bytes.Buffer
@@ -88,6 +89,10 @@ func TestProgressShowsRateAndRemainingTime(t *testing.T) {
 			p.Print("kernel %s", "read")
 			now = now.Add(2 * time.Second)
 			p.Finish("%s", FormatBytes(30<<20))
+			p.Start("verify", 0)
+			now = now.Add(6 * time.Second)
+			p.Set(1, 2)
+			p.Stop()
 			if diff := cmp.Diff(tt.want, b.String()); diff != "" {
 				t.Errorf("progress (-want +got):\n%s", diff)
 			}
