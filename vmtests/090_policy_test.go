@@ -197,7 +197,8 @@ func TestABaseThatCannotRunIsRefusedBeforeTheWipe(t *testing.T) {
 	t.Parallel()
 	t.Run("no init", func(t *testing.T) {
 		t.Parallel()
-		r := smallRecipe(t, "empty-base", "tools = false")
+		r := smallRecipe(t, "empty-base", `tools = false
+allow.losses = ["no-init"]`)
 		r.files["base.tar"] = archive(t, "empty", file{"etc/os-release", "ID=empty\n"}, file{"proc/", ""}, file{"sys/", ""}, file{"dev/", ""}, file{"run/", ""})
 		outputOf(t, r).refuse(t, refusal{step: "check root", cause: `no init in the merged root: .*/sbin/init`})
 	})

@@ -3,6 +3,7 @@ package build
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"encoding/binary"
 	"errors"
 	"io/fs"
@@ -59,7 +60,12 @@ func newProject(t *testing.T, more string) project {
 		}
 		write(t, path, content)
 	}
-	if err := os.Symlink("usr/bin", filepath.Join(p.dir, "tree/bin")); err != nil {
+	for _, name := range []string{"bin", "sbin"} {
+		if err := os.Symlink("usr/bin", filepath.Join(p.dir, "tree", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(p.dir, "tree/usr/bin/init"), elfProgram(elf.EM_X86_64, ""), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.MkdirAll(filepath.Join(p.dir, "layer/opt"), 0o755); err != nil {

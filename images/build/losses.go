@@ -23,6 +23,7 @@ const (
 	LossMounts      Loss = "mounts"
 	LossDirectories Loss = "implied-directories"
 	LossPAX         Loss = "pax-records"
+	LossInit        Loss = "no-init" // of the base and all layers together
 )
 
 // loss says what becomes of a file whose loss is allowed, and what can be done about it.
@@ -48,6 +49,8 @@ var losses = map[Loss]loss{
 	LossDirectories: {kept: "they are made with mode 0755, owner 0:0", usual: true,
 		remedy: "make the archive with entries for its directories"},
 	LossPAX: {kept: "these records are ignored", remedy: "make the archive without them"},
+	LossInit: {kept: "no machine boots it unless init=PATH names a program there",
+		remedy: "install one into it (Debian: apt-get install systemd-sysv)"},
 }
 
 // usualLosses are those that are allowed unless allow.strict is set.
