@@ -1,9 +1,7 @@
 package images
 
 import (
-	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -11,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"veneer/boot"
+	"veneer/images/canonical"
 )
 
 // Limits of a manifest.
@@ -30,24 +29,9 @@ func CheckID(s string) error {
 	return nil
 }
 
-// Encode returns the canonical form of the manifest: JSON with its fields in the order of the type, indented by two spaces, with
-// a newline at the end. The same manifest has the same bytes everywhere; an absent list and an empty one are the same.
-func (m Manifest) Encode() ([]byte, error) {
-	if m.Images == nil {
-		m.Images = []Image{}
-	}
-	if m.Tools == nil {
-		m.Tools = []Tool{}
-	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(m); err != nil {
-		return nil, fmt.Errorf("encode manifest: %w", err)
-	}
-	return b.Bytes(), nil
-}
+// Encode returns the canonical form of the manifest, see package canonical. The same manifest has the same bytes everywhere; an
+// absent list and an empty one are the same.
+func (m Manifest) Encode() []byte { return canonical.Write(m.walk) }
 
 // ParseManifest reads a manifest in its canonical form and checks it with Validate. Anything else is refused: a newer format,
 // an unknown, doubled or misspelt field, text behind the end.
@@ -56,65 +40,14 @@ func ParseManifest(text []byte) (Manifest, error) {
 	if len(text) > MaxManifest {
 		return m, fmt.Errorf("manifest of %d bytes is larger than %d", len(text), MaxManifest)
 	}
-	var head struct {
-		Format int `json:"format"`
+	err := canonical.Read(text, m.walk)
+	if err == nil {
+		err = m.Validate()
 	}
-	if err := json.Unmarshal(text, &head); err != nil {
-		return m, fmt.Errorf("manifest: %w", place(text, err))
-	}
-	if head.Format > Format {
-		return m, fmt.Errorf("manifest has format %d, this veneer reads up to %d: update the initramfs (or the command) before the images", head.Format, Format)
-	}
-	if head.Format < 1 {
-		return m, errors.New("manifest has no format number: not a manifest")
-	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&m); err != nil {
-		return m, fmt.Errorf("manifest: %w", place(text, err))
-	}
-	canonical, err := m.Encode()
 	if err != nil {
-		return m, err
-	}
-	if !bytes.Equal(canonical, text) {
-		return m, fmt.Errorf("manifest: line %d is not as veneer writes it: a field is doubled, out of order or spelt otherwise", firstDifference(canonical, text))
-	}
-	if err := m.Validate(); err != nil {
 		return m, fmt.Errorf("manifest: %w", err)
 	}
 	return m, nil
-}
-
-// place adds the line to an error of encoding/json. All know their offset but one, which names the unknown field instead.
-func place(text []byte, err error) error {
-	var offset int64 = -1
-	var syntax *json.SyntaxError
-	var typ *json.UnmarshalTypeError
-	if errors.As(err, &syntax) {
-		offset = syntax.Offset
-	} else if errors.As(err, &typ) {
-		offset = typ.Offset
-	} else if _, field, ok := strings.Cut(err.Error(), "unknown field "); ok {
-		offset = int64(bytes.Index(text, []byte(field+":")))
-	}
-	if offset < 0 || offset > int64(len(text)) {
-		return err
-	}
-	return fmt.Errorf("line %d: %w", 1+bytes.Count(text[:offset], []byte("\n")), err)
-}
-
-func firstDifference(a, b []byte) int {
-	line := 1
-	for i := range min(len(a), len(b)) {
-		if a[i] != b[i] {
-			return line
-		}
-		if a[i] == '\n' {
-			line++
-		}
-	}
-	return line
 }
 
 // Validate reports everything that is wrong with the manifest, all at once.

@@ -1,11 +1,11 @@
 package stage
 
 import (
-	"encoding/json"
-	"fmt"
+	"math"
 	"time"
 
 	"veneer/images"
+	"veneer/images/canonical"
 )
 
 // RecordFormat is the version of the record's JSON form.
@@ -34,7 +34,7 @@ type Record struct {
 	Init       string     `json:"init"`     // what PID 1 became
 	Degraded   []Degraded `json:"degraded"` // empty: nothing is less than was asked for
 	Steps      []Step     `json:"steps"`
-	Started    Duration   `json:"started"` // kernel uptime when PID 1 began
+	Started    Micros     `json:"started"` // kernel uptime when PID 1 began
 }
 
 // Store is where the deployment came from.
@@ -91,55 +91,80 @@ type Degraded struct {
 
 // Step is one step that ran.
 type Step struct {
-	Name  string   `json:"name"`
-	Start Duration `json:"start"` // kernel uptime
-	Took  Duration `json:"took"`
-	Error string   `json:"error,omitempty"`
+	Name  string `json:"name"`
+	Start Micros `json:"start"` // kernel uptime
+	Took  Micros `json:"took"`
+	Error string `json:"error,omitempty"`
 }
 
-// Duration is a time span; its JSON form is a number of microseconds.
-type Duration time.Duration
+// Micros is a time span in whole microseconds.
+type Micros int64
 
-// MarshalJSON writes whole microseconds.
-func (d Duration) MarshalJSON() ([]byte, error) {
-	return json.Marshal(time.Duration(d).Microseconds())
+// MicrosOf rounds d down.
+func MicrosOf(d time.Duration) Micros { return Micros(d.Microseconds()) }
+
+// Duration returns m as the library has it.
+func (m Micros) Duration() time.Duration { return time.Duration(m) * time.Microsecond }
+
+// Encode returns the record as JSON with a trailing newline, field by field as the tags of the types say. A list that holds
+// nothing is [], never null, so that whatever reads it may count.
+func (r *Record) Encode() []byte { return canonical.Write(r.walk) }
+
+func (r *Record) walk(c *canonical.Coder) {
+	canonical.Number(c, "format", &r.Format)
+	canonical.String(c, "veneer", &r.Veneer)
+	canonical.String(c, "cmdline", &r.Cmdline)
+	canonical.String(c, "kernel", &r.Kernel)
+	c.Object("store", func(c *canonical.Coder) {
+		canonical.String(c, "reference", &r.Store.Reference)
+		canonical.String(c, "device", &r.Store.Device)
+		canonical.String(c, "filesystem", &r.Store.FileSystem)
+		canonical.String(c, "dir", &r.Store.Dir)
+	})
+	c.Object("deployment", r.Deployment.walk)
+	c.Object("verified", func(c *canonical.Coder) {
+		c.Bool("manifest", &r.Verified.Manifest)
+		c.Bool("images", &r.Verified.Images)
+		canonical.String(c, "key-id", &r.Verified.KeyID)
+		canonical.String(c, "key-file", &r.Verified.KeyFile)
+		canonical.String(c, "corruption", &r.Verified.Corruption)
+	})
+	canonical.List(c, "images", &r.Images, math.MaxInt, func(c *canonical.Coder, a *Attached) { a.walk(c) })
+	c.Object("upper", func(c *canonical.Coder) {
+		canonical.String(c, "kind", &r.Upper.Kind)
+		canonical.Number(c, "size", &r.Upper.Size)
+		canonical.String(c, "mount", &r.Upper.Mount)
+	})
+	canonical.String(c, "init", &r.Init)
+	canonical.List(c, "degraded", &r.Degraded, math.MaxInt, func(c *canonical.Coder, d *Degraded) {
+		canonical.String(c, "what", &d.What)
+		canonical.String(c, "why", &d.Why)
+	})
+	canonical.List(c, "steps", &r.Steps, math.MaxInt, func(c *canonical.Coder, s *Step) {
+		canonical.String(c, "name", &s.Name)
+		canonical.Number(c, "start", &s.Start)
+		canonical.Number(c, "took", &s.Took)
+		c.Optional("error", &s.Error)
+	})
+	canonical.Number(c, "started", &r.Started)
 }
 
-// UnmarshalJSON reads whole microseconds.
-func (d *Duration) UnmarshalJSON(b []byte) error {
-	var us int64
-	if err := json.Unmarshal(b, &us); err != nil {
-		return fmt.Errorf("duration: %w", err)
-	}
-	*d = Duration(us * int64(time.Microsecond))
-	return nil
+func (d *Deployment) walk(c *canonical.Coder) {
+	canonical.String(c, "serial", &d.Serial)
+	canonical.String(c, "why", &d.Why)
+	canonical.String(c, "name", &d.Name)
+	canonical.String(c, "version", &d.Version)
+	c.Count("epoch", &d.Epoch)
+	canonical.String(c, "architecture", &d.Architecture)
+	canonical.String(c, "manifest", &d.Manifest)
 }
 
-// Encode returns the record as JSON with a trailing newline. A list that holds nothing is [], never null, so that whatever
-// reads it may count.
-func (r *Record) Encode() ([]byte, error) {
-	full := *r
-	full.Images = append([]Attached{}, r.Images...)
-	full.Degraded = append([]Degraded{}, r.Degraded...)
-	full.Steps = append([]Step{}, r.Steps...)
-	b, err := json.MarshalIndent(full, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("encode record: %w", err)
-	}
-	return append(b, '\n'), nil
-}
-
-// ParseRecord reads what Encode wrote. It refuses a format that it does not know.
-func ParseRecord(b []byte) (*Record, error) {
-	if len(b) > MaxRecord {
-		return nil, fmt.Errorf("record of %d bytes is larger than %d", len(b), MaxRecord)
-	}
-	var r Record
-	if err := json.Unmarshal(b, &r); err != nil {
-		return nil, fmt.Errorf("parse record: %w", err)
-	}
-	if r.Format != RecordFormat {
-		return nil, fmt.Errorf("record has format %d, this veneer reads %d: use the command of the tools layer that was booted", r.Format, RecordFormat)
-	}
-	return &r, nil
+func (a *Attached) walk(c *canonical.Coder) {
+	canonical.String(c, "role", &a.Role)
+	canonical.String(c, "name", &a.Name)
+	canonical.String(c, "id", &a.ID)
+	canonical.String(c, "filesystem", &a.FileSystem)
+	canonical.Number(c, "size", &a.Size)
+	canonical.String(c, "device", &a.Device)
+	canonical.String(c, "mount", &a.Mount)
 }

@@ -87,14 +87,14 @@ func Do[T any](ctx context.Context, r *Runner, name string, fn func(context.Cont
 	}
 	start := r.uptime()
 	result, err := fn(ctx)
-	step := Step{Name: name, Start: Duration(start), Took: Duration(r.uptime() - start)}
+	step := Step{Name: name, Start: MicrosOf(start), Took: MicrosOf(r.uptime() - start)}
 	where := fmt.Sprintf("[%2d/%d] %s ...", slices.Index(Steps, name)+1, len(Steps), name)
 	if err != nil {
 		step.Error = err.Error()
 		r.log(Good, where+" failed") // the whole message is for whoever carries out the policy
 		err = &StepError{name, err}
 	} else {
-		r.log(Good, fmt.Sprintf("%s ok %s", where, inMillis(time.Duration(step.Took))))
+		r.log(Good, fmt.Sprintf("%s ok %s", where, inMillis(step.Took.Duration())))
 	}
 	r.Record.Steps = append(r.Record.Steps, step)
 	return result, err

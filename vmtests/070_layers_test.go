@@ -49,7 +49,7 @@ func TestLayersLieInTheOrderOfTheManifest(t *testing.T) {
 			each := func(step string) time.Duration {
 				for _, s := range rec.Steps {
 					if s.Name == step {
-						return (time.Duration(s.Took) / time.Duration(len(rec.Images))).Round(10 * time.Microsecond)
+						return (s.Took.Duration() / time.Duration(len(rec.Images))).Round(10 * time.Microsecond)
 					}
 				}
 				t.Errorf("the record has no step %q", step)

@@ -161,7 +161,7 @@ func planManifest(name string) ([]byte, error) {
 			Root:      images.Root{Upper: "tmpfs", Size: "50%", OnFail: string(boot.Reboot)},
 			Images: []images.Image{{Role: images.RoleBase, Name: "base", ID: strings.Repeat("0", 64), Size: 3 << 12, FileSystem: "squashfs",
 				Verity: images.Verity{Algorithm: "sha256", BlockSize: 4096, DataBlocks: 1, HashOffset: 4096}}}}
-		return example.Encode()
+		return example.Encode(), nil
 	}
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		name = filepath.Join(name, images.ManifestName)

@@ -61,9 +61,5 @@ func copyFile(from, to string) (err error) {
 
 // writeRecord writes the record and the log; /run is memory, so there is no power cut to outlive.
 func writeRecord(rec *stage.Record, l *log) error {
-	text, err := rec.Encode()
-	if err != nil {
-		return err
-	}
-	return errors.Join(os.WriteFile(stage.RecordPath, text, 0o644), os.WriteFile(stage.LogPath, []byte(l.kept.String()), 0o644))
+	return errors.Join(os.WriteFile(stage.RecordPath, rec.Encode(), 0o644), os.WriteFile(stage.LogPath, []byte(l.kept.String()), 0o644))
 }

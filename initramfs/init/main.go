@@ -36,7 +36,7 @@ func main() {
 	p.runner = stage.Runner{Log: p.log.line, Uptime: uptime, OnFail: boot.Reboot, Stuck: p.stuck, Before: p.pause}
 	p.runner.Record.Format = stage.RecordFormat
 	p.runner.Record.Veneer = boot.Version
-	p.runner.Record.Started = stage.Duration(uptime())
+	p.runner.Record.Started = stage.MicrosOf(uptime())
 	p.fail(p.boot(context.Background()))
 }
 

@@ -40,7 +40,7 @@ func Read(root string) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec, err := stage.ParseRecord(text)
+	rec, err := parseRecord(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -52,6 +52,18 @@ func Read(root string) (*Report, error) {
 	}
 	r.Space = &space
 	return r, nil
+}
+
+// parseRecord reads what the init wrote. It refuses a format that it does not know.
+func parseRecord(b []byte) (*stage.Record, error) {
+	var r stage.Record
+	if err := json.Unmarshal(b, &r); err != nil {
+		return nil, fmt.Errorf("parse record: %w", err)
+	}
+	if r.Format != stage.RecordFormat {
+		return nil, fmt.Errorf("record has format %d, this veneer reads %d: use the command of the tools layer that was booted", r.Format, stage.RecordFormat)
+	}
+	return &r, nil
 }
 
 // readBounded reads a file that is at most limit bytes long.

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -21,7 +20,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-func ms(n float64) stage.Duration { return stage.Duration(n * float64(time.Millisecond)) }
+func ms(n float64) stage.Micros { return stage.Micros(n * 1000) }
 
 // good is a boot as it should be.
 func good() *Report {
@@ -131,10 +130,7 @@ func TestVerifiedIsToldInPlainWords(t *testing.T) {
 func TestReadTakesTheRecordAndAsksTheUpperForItsSpace(t *testing.T) {
 	root := t.TempDir()
 	want := good().Record
-	text, err := want.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := want.Encode()
 	place(t, root, text)
 	r, err := Read(root)
 	if err != nil {
@@ -156,7 +152,7 @@ func TestReadTakesTheRecordAndAsksTheUpperForItsSpace(t *testing.T) {
 	if err := r.JSON(&buf); err != nil {
 		t.Fatal(err)
 	}
-	if again, err := stage.ParseRecord(buf.Bytes()); err != nil || cmp.Diff(want, again) != "" {
+	if again, err := parseRecord(buf.Bytes()); err != nil || cmp.Diff(want, again) != "" {
 		t.Errorf("the JSON is not a record: %v", err)
 	}
 }
@@ -222,5 +218,21 @@ func TestThePictureIsXMLAndTheJSONIsJSON(t *testing.T) {
 	var buf bytes.Buffer
 	if err := bad().JSON(&buf); err != nil || !json.Valid(buf.Bytes()) {
 		t.Errorf("JSON() = %v, %s", err, buf.Bytes())
+	}
+}
+
+func TestTheRecordIsWrittenAsItsTagsSay(t *testing.T) {
+	for name, rec := range map[string]*stage.Record{"good": good().Record, "bad": bad().Record} {
+		want, err := json.MarshalIndent(rec, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, tagged any
+		if err := errors.Join(json.Unmarshal(rec.Encode(), &got), json.Unmarshal(want, &tagged)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tagged, got); diff != "" {
+			t.Errorf("%s: Encode (-tags +got):\n%s", name, diff)
+		}
 	}
 }

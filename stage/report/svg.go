@@ -41,7 +41,7 @@ func (r *Report) SVG() []byte {
 		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle" fill="#555">%s</text>`+"\n", x(at), bottom+svgAxis, at)
 	}
 	for i, s := range r.Steps {
-		from, to := x(time.Duration(s.Start)-start), x(time.Duration(s.Start+s.Took)-start)
+		from, to := x(s.Start.Duration()-start), x((s.Start+s.Took).Duration()-start)
 		y, fill := svgHead+svgRow*i, "#3b7dd8"
 		if s.Error != "" {
 			fill = "#c0392b"

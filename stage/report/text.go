@@ -116,11 +116,11 @@ func (r *Report) headline() string {
 
 // span is the kernel uptime when PID 1 began and when the last step ended.
 func span(r *stage.Record) (start, end time.Duration) {
-	start = time.Duration(r.Started)
+	start = r.Started.Duration()
 	end = start
 	for _, s := range r.Steps {
-		start = min(start, time.Duration(s.Start))
-		end = max(end, time.Duration(s.Start)+time.Duration(s.Took))
+		start = min(start, s.Start.Duration())
+		end = max(end, s.Start.Duration()+s.Took.Duration())
 	}
 	return start, end
 }
@@ -155,7 +155,7 @@ func plain(s string) string {
 }
 
 func took(s stage.Step) string {
-	d := duration(time.Duration(s.Took))
+	d := duration(s.Took.Duration())
 	if s.Error != "" {
 		d += " FAILED"
 	}

@@ -33,7 +33,7 @@ func (r *Report) Timeline(c Chart) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s. %s\n\n", plain(r.Deployment.Name), plain(r.Deployment.Version), r.headline())
 	for _, s := range r.Steps {
-		drawn := c.bar(time.Duration(s.Start)-start, time.Duration(s.Took), end-start, bar)
+		drawn := c.bar(s.Start.Duration()-start, s.Took.Duration(), end-start, bar)
 		fmt.Fprintf(&b, "%s%s  %s  %*s\n", plain(s.Name), strings.Repeat(" ", names-utf8.RuneCountInString(plain(s.Name))), drawn, times, took(s))
 	}
 	axis := "0"

@@ -1,0 +1,58 @@
+package images
+
+import (
+	"fmt"
+
+	"veneer/images/canonical"
+)
+
+// walk visits the fields in the order in which they are signed. The format comes first: what follows it may be anything in a
+// newer one.
+func (m *Manifest) walk(c *canonical.Coder) {
+	canonical.Number(c, "format", &m.Format)
+	if m.Format > Format {
+		c.Fail(fmt.Errorf("format %d, this veneer reads up to %d: update the initramfs (or the command) before the images", m.Format, Format))
+	}
+	canonical.String(c, "name", &m.Name)
+	canonical.String(c, "version", &m.Version)
+	c.Count("epoch", &m.Epoch)
+	canonical.String(c, "architecture", &m.Architecture)
+	c.Object("kernel", func(c *canonical.Coder) {
+		canonical.String(c, "release", &m.Kernel.Release)
+		m.Kernel.File.walk(c)
+	})
+	c.Object("initramfs", m.Initramfs.walk)
+	c.Object("root", func(c *canonical.Coder) {
+		canonical.String(c, "upper", &m.Root.Upper)
+		canonical.String(c, "size", &m.Root.Size)
+		canonical.String(c, "on-fail", &m.Root.OnFail)
+	})
+	canonical.String(c, "corruption", &m.Corruption)
+	canonical.List(c, "images", &m.Images, maxImages, func(c *canonical.Coder, img *Image) { img.walk(c) })
+	canonical.List(c, "tools", &m.Tools, maxTools, func(c *canonical.Coder, t *Tool) {
+		canonical.String(c, "name", &t.Name)
+		canonical.String(c, "version", &t.Version)
+	})
+}
+
+func (f *File) walk(c *canonical.Coder) {
+	canonical.String(c, "name", &f.Name)
+	canonical.Number(c, "size", &f.Size)
+	canonical.String(c, "sha256", &f.SHA256)
+}
+
+func (img *Image) walk(c *canonical.Coder) {
+	canonical.String(c, "role", &img.Role)
+	canonical.String(c, "name", &img.Name)
+	canonical.String(c, "id", &img.ID)
+	canonical.Number(c, "size", &img.Size)
+	canonical.String(c, "filesystem", &img.FileSystem)
+	c.Object("verity", func(c *canonical.Coder) {
+		v := &img.Verity
+		canonical.String(c, "algorithm", &v.Algorithm)
+		canonical.Number(c, "block-size", &v.BlockSize)
+		canonical.Number(c, "data-blocks", &v.DataBlocks)
+		canonical.Number(c, "hash-offset", &v.HashOffset)
+		canonical.String(c, "salt", &v.Salt)
+	})
+}
