@@ -36,6 +36,12 @@ The secret key is protected by a passphrase, which is asked for on the terminal 
 			if open && pass.file != "" {
 				return usageError{errors.New("--no-passphrase and --passphrase-file contradict each other")}
 			}
+			if spec.Path == "" {
+				return usageError{errors.New("-o: want the name of a file for the secret key")}
+			}
+			if err := spec.Check(); err != nil {
+				return err
+			}
 			if !open {
 				var err error
 				if spec.Passphrase, err = pass.choose(cmd.ErrOrStderr()); err != nil {
@@ -92,6 +98,9 @@ func (p passphraseFlags) choose(w io.Writer) ([]byte, error) {
 	if len(first) == 0 {
 		return nil, errors.New("the passphrase is empty; --no-passphrase makes a key without")
 	}
+	if err := build.CheckPassphrase(first); err != nil {
+		return nil, fmt.Errorf("passphrase: %w", err)
+	}
 	second, err := prompt(w, "The same again: ")
 	if err == nil && !bytes.Equal(first, second) {
 		err = errors.New("the two passphrases differ; no key was made")
@@ -100,7 +109,7 @@ func (p passphraseFlags) choose(w io.Writer) ([]byte, error) {
 }
 
 func (p passphraseFlags) read() ([]byte, error) {
-	const most = 4 << 10
+	const most = 4 << 10 // more than a passphrase may have, so that none is cut to one that may
 	in := os.Stdin
 	if p.file != "-" {
 		f, err := os.Open(p.file)
@@ -116,8 +125,8 @@ func (p passphraseFlags) read() ([]byte, error) {
 	}
 	line, _, _ := bytes.Cut(text, []byte("\n"))
 	line = bytes.TrimSuffix(line, []byte("\r"))
-	if len(line) == 0 {
-		return nil, fmt.Errorf("passphrase: the first line of %s is empty", p.file)
+	if err := build.CheckPassphrase(line); err != nil {
+		return nil, fmt.Errorf("passphrase, the first line of %s: %w", p.file, err)
 	}
 	return line, nil
 }

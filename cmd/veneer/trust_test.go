@@ -40,29 +40,51 @@ func TestKeygenMakesAPairAndLeavesThoseThatAreThere(t *testing.T) {
 	}
 }
 
-func TestKeygenRefusesFlagsThatContradict(t *testing.T) {
-	empty := filepath.Join(t.TempDir(), "empty")
-	if err := os.WriteFile(empty, []byte("\nsecond line\n"), 0o600); err != nil {
-		t.Fatal(err)
+func TestKeygenSaysWhyItMakesNoKey(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
+	long := strings.Repeat("x", 1022)
 	for _, c := range []struct {
+		name  string
 		words []string
 		code  int
 		says  string
 	}{
-		{[]string{"--no-passphrase", "--passphrase-file", empty}, exitUsage, "contradict"},
-		{[]string{"--passphrase-file", empty}, exitFailed, "is empty"},
-		{[]string{"--passphrase-file", empty + "-not"}, exitFailed, "no such file"},
-		{[]string{"a", "b"}, exitUsage, "keygen"},
+		{"flags that contradict", []string{"--no-passphrase", "--passphrase-file", "x"}, exitUsage, "contradict"},
+		{"arguments", []string{"a", "b"}, exitUsage, "See 'veneer help keygen'"},
+		{"an empty first line", []string{"--passphrase-file", file("line", "\nsecond line\n")}, exitFailed, "is empty"},
+		{"an empty file", []string{"--passphrase-file", file("empty", "")}, exitFailed, "is empty"},
+		{"no such passphrase file", []string{"--passphrase-file", filepath.Join(dir, "not")}, exitFailed, "no such file"},
+		{"a passphrase that minisign would cut", []string{"--passphrase-file", file("long", long+"x\n")}, exitFailed, "longer than the 1022 bytes"},
+		{"a passphrase that we would cut", []string{"--passphrase-file", file("longer", strings.Repeat("x", 1<<20))}, exitFailed, "longer than the 1022 bytes"},
+		{"a passphrase with a NUL", []string{"--passphrase-file", file("nul", "abc\x00def\n")}, exitFailed, "NUL"},
+		{"no name", []string{"--no-passphrase", "-o", ""}, exitUsage, "-o: want the name of a file"},
+		{"the name of a directory", []string{"--no-passphrase", "-o", dir}, exitFailed, "is a directory: name a file in it"},
+		{"a name that ends as a directory's", []string{"--no-passphrase", "-o", dir + "/new/"}, exitFailed, "want the name of a file"},
+		{"a directory that is not there, before anybody is asked", []string{"-o", dir + "/none/x.key"}, exitFailed, dir + "/none for the keys: file does not exist: make it (mkdir -p)"},
+		{"a file for a directory", []string{"--no-passphrase", "-o", filepath.Join(file("f", ""), "x.key")}, exitFailed, "is a file"},
+		{"a directory that nobody can write to", []string{"--no-passphrase", "-o", "/proc/self/x.key"}, exitFailed, "/proc/self for the keys: nothing can be written there: "},
 	} {
-		secret := filepath.Join(t.TempDir(), "x.key")
-		code, _, errs := veneer(t, append([]string{"keygen", "-o", secret}, c.words...)...)
-		if code != c.code || !strings.Contains(errs, c.says) {
-			t.Errorf("veneer keygen %v = %d, %s; want %d and %q", c.words, code, errs, c.code, c.says)
-		}
-		if _, err := os.Lstat(secret); err == nil {
-			t.Errorf("veneer keygen %v made a key", c.words)
-		}
+		t.Run(c.name, func(t *testing.T) {
+			secret := filepath.Join(t.TempDir(), "x.key")
+			code, _, errs := veneer(t, append([]string{"keygen", "-o", secret}, c.words...)...)
+			if code != c.code || !strings.Contains(errs, c.says) || strings.Contains(errs, ".veneer-") {
+				t.Errorf("veneer keygen %v = %d, %s; want %d and %q", c.words, code, errs, c.code, c.says)
+			}
+			if _, err := os.Lstat(secret); err == nil {
+				t.Errorf("veneer keygen %v made a key", c.words)
+			}
+		})
+	}
+	secret := filepath.Join(dir, "good.key")
+	if code, _, errs := veneer(t, "keygen", "-o", secret, "--passphrase-file", file("longest", long+"\r\nsecond line\n")); code != 0 {
+		t.Errorf("veneer keygen with the longest passphrase = %d, %s", code, errs)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -19,6 +20,7 @@ import (
 const (
 	maxSecretKey      = 4 << 10
 	maxTrustedComment = 1 << 10
+	maxPassphrase     = 1022 // the longest line that minisign reads
 )
 
 // ErrNeedPassphrase means that a secret key is protected and nobody gave its passphrase. The caller may ask and load again.
@@ -119,6 +121,59 @@ type KeySpec struct {
 // PublicPath is where GenerateKey puts the public key.
 func (k KeySpec) PublicPath() string { return strings.TrimSuffix(k.Path, ".key") + ".pub" }
 
+// Check reports why GenerateKey could not write the two files, before anybody is asked for a passphrase: no name, a directory
+// that is missing or cannot be written, keys that are there. It writes nothing that stays.
+func (k KeySpec) Check() error {
+	if k.Path == "" || strings.HasSuffix(k.Path, "/") {
+		return fmt.Errorf("secret key %q: want the name of a file", k.Path)
+	}
+	for _, path := range []string{k.Path, k.PublicPath()} {
+		info, err := os.Lstat(path)
+		switch {
+		case err == nil && info.IsDir():
+			return fmt.Errorf("%s is a directory: name a file in it", path)
+		case err == nil && !k.Force:
+			return fmt.Errorf("%s: %w; without the old key no update can be signed: choose another name with -o, or replace it with --force", path, os.ErrExist)
+		}
+	}
+	return checkKeyDirectory(filepath.Dir(k.Path))
+}
+
+// checkKeyDirectory makes a file in dir and removes it: modes alone do not tell whether that works.
+func checkKeyDirectory(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("directory %s for the keys: %w: make it (mkdir -p), or choose another place with -o", dir, os.ErrNotExist)
+	case err != nil:
+		return fmt.Errorf("directory for the keys: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("directory %s for the keys is a file: choose another place with -o", dir)
+	}
+	f, err := os.CreateTemp(dir, ".veneer-*")
+	if err != nil {
+		var why *os.PathError
+		if errors.As(err, &why) {
+			err = why.Err // its name means nothing to anybody
+		}
+		return fmt.Errorf("directory %s for the keys: nothing can be written there: %w; choose another place with -o", dir, err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// CheckPassphrase reports why a passphrase cannot protect a key: minisign, which has to read the same key, takes one line.
+func CheckPassphrase(secret []byte) error {
+	switch {
+	case len(secret) == 0:
+		return errors.New("it is empty")
+	case len(secret) > maxPassphrase:
+		return fmt.Errorf("it is longer than the %d bytes that minisign reads", maxPassphrase)
+	case bytes.ContainsAny(secret, "\x00\r\n"):
+		return errors.New("it holds a NUL byte or an end of line: want one line of text")
+	}
+	return nil
+}
+
 // GenerateKey makes a key pair in the format of `minisign -G`, or `minisign -GW` without a passphrase. The secret key has mode
 // 0600 from its first byte on. Each file appears at once and whole. One that is already there is left alone, with an
 // error, unless Force is set.
@@ -127,12 +182,13 @@ func GenerateKey(spec KeySpec) (images.PublicKey, error) {
 	if err := checkComment(spec.Comment); err != nil {
 		return none, fmt.Errorf("comment: %w", err)
 	}
-	if !spec.Force {
-		for _, path := range []string{spec.Path, spec.PublicPath()} {
-			if _, err := os.Lstat(path); err == nil {
-				return none, fmt.Errorf("%s: %w; without the old key no update can be signed: choose another name with -o, or replace it with --force", path, os.ErrExist)
-			}
+	if len(spec.Passphrase) > 0 {
+		if err := CheckPassphrase(spec.Passphrase); err != nil {
+			return none, fmt.Errorf("passphrase: %w", err)
 		}
+	}
+	if err := spec.Check(); err != nil {
+		return none, err
 	}
 	_, key, err := minisign.GenerateKey(rand.Reader)
 	if err != nil {

@@ -148,6 +148,21 @@ func TestKeygenWritesModesAndNeverOverwrites(t *testing.T) {
 	}
 }
 
+func TestPassphrasesThatMinisignCouldNotTakeAreRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "is empty", strings.Repeat("x", 1023): "longer than the 1022 bytes", "a\x00b": "NUL byte", "a\nb": "end of line", "a\rb": "end of line",
+		strings.Repeat("x", 1022): "", "pässword with spaces": "",
+	} {
+		if err := CheckPassphrase([]byte(text)); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("CheckPassphrase(%.20q) = %v, want %q", text, err, want)
+		}
+	}
+	spec := KeySpec{Path: filepath.Join(t.TempDir(), "x.key"), Passphrase: []byte("a\x00b")}
+	if _, err := GenerateKey(spec); err == nil || spec.Check() != nil {
+		t.Errorf("GenerateKey with a NUL in the passphrase = %v, and then Check() = %v", err, spec.Check())
+	}
+}
+
 func TestPlacingAFileLosesTheRaceToWhoeverWasFirst(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	write(t, path, "first")
