@@ -63,7 +63,7 @@ func Build(ctx context.Context, spec Spec) (report Report, err error) {
 		return Report{}, err
 	}
 	b.report.Out = spec.Out
-	if b.before, err = previousManifest(spec.Config.Previous, spec.Out); err != nil {
+	if b.before, b.report.Warnings, err = previousManifest(spec.Config.Previous, spec.Out); err != nil {
 		return Report{}, err
 	}
 	if b.stage, err = newStage(spec.Out); err != nil {

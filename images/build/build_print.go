@@ -54,6 +54,8 @@ type Plan struct {
 	Images  []ImagePlan `json:"images"` // bottom first
 	Kernel  string      `json:"kernel"` // where it comes from
 	Outputs []string    `json:"outputs"`
+
+	Warnings []string `json:"warnings"`
 }
 
 // ImagePlan is what would be done to make an image.
@@ -75,6 +77,10 @@ func DryRun(ctx context.Context, spec Spec) (plan Plan, err error) {
 	if err := b.prepare(); err != nil {
 		return Plan{}, err
 	}
+	_, warnings, err := previousManifest(spec.Config.Previous, spec.Out)
+	if err != nil {
+		return Plan{}, err
+	}
 	dir, err := os.MkdirTemp("", "veneer-")
 	if err != nil {
 		return Plan{}, err
@@ -91,7 +97,7 @@ func DryRun(ctx context.Context, spec Spec) (plan Plan, err error) {
 	if err := b.scan(ctx); err != nil {
 		return Plan{}, err
 	}
-	plan = Plan{Out: spec.Out, Kernel: spec.Config.Kernel.From, Outputs: spec.Config.Outputs}
+	plan = Plan{Out: spec.Out, Kernel: spec.Config.Kernel.From, Outputs: spec.Config.Outputs, Warnings: warnings}
 	for _, j := range b.jobs {
 		to := filepath.Join(spec.Out, j.name)
 		argv := squashfsArgs(b.tools["mksquashfs"], to, j.fs, j.tree.Root)
@@ -114,6 +120,9 @@ func (pl Plan) WriteText(w io.Writer) error {
 		for _, loss := range img.Losses {
 			p.line("allowed", "%s in %s, %d times, first %s: %s", loss.Loss, img.Name, loss.Count, loss.First[0], loss.Kept)
 		}
+	}
+	for _, text := range pl.Warnings {
+		p.line("warning", "%s", text)
 	}
 	return p.err
 }

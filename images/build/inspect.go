@@ -85,13 +85,9 @@ func Inspect(path string) (Inspection, error) {
 }
 
 func (i *Inspection) readManifest(path string) error {
-	text, err := readSmall(path, images.MaxManifest)
+	man, err := readManifest(path)
 	if err != nil {
 		return err
-	}
-	man, err := images.ParseManifest(text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
 	}
 	i.Manifest = &man
 	raw, err := readSmall(path+".minisig", images.MaxSignature)

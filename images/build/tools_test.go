@@ -145,21 +145,6 @@ func TestOtherToolsThanBeforeAreWarnedOf(t *testing.T) {
 	}
 }
 
-func TestThePreviousReleaseIsTheOneNamedOrTheOneReplaced(t *testing.T) {
-	p := newProject(t, "")
-	out := p.build(t, nil)
-	m, err := previousManifest("", out)
-	if err != nil || m == nil || m.Name != "test" {
-		t.Errorf("previousManifest() = %v, %v", m, err)
-	}
-	if m, err := previousManifest("", t.TempDir()); m != nil || err != nil {
-		t.Errorf("previousManifest() of an empty directory = %v, %v", m, err)
-	}
-	if _, err := previousManifest(filepath.Join(out, "vmlinuz"), out); err == nil {
-		t.Error("a file that is no manifest was taken for the previous release")
-	}
-}
-
 func TestToolsTellTheirVersions(t *testing.T) {
 	for _, name := range []string{"mksquashfs", "mkfs.erofs"} {
 		program, err := findTool(name)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"debug/elf"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -92,25 +93,63 @@ func changedTools(before, now []images.Tool) []string {
 	return warnings
 }
 
-// previousManifest reads the manifest of the release before: the one that was named, else the one that this build replaces.
-// The second may be missing or unreadable, which only means that there is nothing to compare with.
-func previousManifest(named, out string) (*images.Manifest, error) {
-	path := named
-	if path == "" {
-		path = filepath.Join(out, images.ManifestName)
+// previousManifest reads the manifest of the release before: the one that was named, else the one that this build replaces;
+// nil where there is none. A broken one of ours that would be replaced is a warning. One that is not ours is an error, whatever
+// was named: nobody asked for its end.
+func previousManifest(named, out string) (*images.Manifest, []string, error) {
+	before, warnings, err := replacedManifest(out)
+	if err != nil || named == "" {
+		return before, warnings, err
 	}
-	text, err := readSmall(path, images.MaxManifest)
-	if err == nil {
-		var m images.Manifest
-		if m, err = images.ParseManifest(text); err == nil {
-			return &m, nil
+	m, err := readManifest(named)
+	if err != nil {
+		return nil, nil, fmt.Errorf("previous release: %w", err)
+	}
+	return &m, nil, nil
+}
+
+// replacedManifest reads what a build into out would replace.
+func replacedManifest(out string) (*images.Manifest, []string, error) {
+	path := filepath.Join(out, images.ManifestName)
+	info, err := os.Stat(path)
+	switch {
+	case err != nil: // a directory that is no directory is newStage's to tell
+		return nil, nil, nil
+	case !info.Mode().IsRegular():
+		return nil, nil, fmt.Errorf("%s is not a file: remove it, or choose another directory with -o", path)
+	}
+	m, err := readManifest(path)
+	switch {
+	case err == nil:
+		return &m, nil, nil
+	case isBuildOutput(out):
+		return nil, []string{fmt.Sprintf("previous release: %v: there was nothing to compare this one with", err)}, nil
+	}
+	return nil, nil, fmt.Errorf("%w; it is of no build, for nothing else in %s is, and this build would replace it: remove it, or choose another directory with -o", err, out)
+}
+
+// isBuildOutput reports whether something other than a manifest in dir has the name of what builds make.
+func isBuildOutput(dir string) bool {
+	for _, name := range []string{outInitramfs, images.SignatureName} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return true
 		}
-		err = fmt.Errorf("%s: %w", path, err)
 	}
-	if named == "" {
-		return nil, nil
+	list, _ := os.ReadDir(filepath.Join(dir, "images"))
+	return slices.ContainsFunc(list, func(f os.DirEntry) bool { return images.CheckID(trimImage(f.Name())) == nil })
+}
+
+// readManifest reads a manifest file; the error names it.
+func readManifest(path string) (images.Manifest, error) {
+	text, err := readSmall(path, images.MaxManifest)
+	if err != nil {
+		return images.Manifest{}, err
 	}
-	return nil, fmt.Errorf("previous release: %w", err)
+	m, err := images.ParseManifest(text)
+	if err != nil {
+		return m, fmt.Errorf("%s: %w", path, err)
+	}
+	return m, nil
 }
 
 // warnings compares the build with the release before.
