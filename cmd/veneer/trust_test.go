@@ -134,3 +134,33 @@ func TestInspectPrintsForPeopleAndForPrograms(t *testing.T) {
 		t.Errorf("veneer inspect of nothing = %d, %s", code, errs)
 	}
 }
+
+func TestABrokenManifestIsNamedWithItsLine(t *testing.T) {
+	for name, c := range map[string]struct{ text, says string }{
+		"a field of another type": {`{"format":"1"}`, "line 1: "},
+		"a manifest that is cut":  {"{\n  \"format\": 1,\n", "line 3: "},
+		"an object of others":     {"{\n  \"icons\": []\n}\n", "line 2: "},
+		"an empty file":           {"", ""}, // inspect cannot know that it was to be a manifest
+	} {
+		path := filepath.Join(t.TempDir(), "manifest.json")
+		if err := os.WriteFile(path, []byte(c.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		key := filepath.Join("..", "..", "images", "testdata", "good.pub")
+		for _, words := range [][]string{{"inspect", path}, {"inspect", filepath.Dir(path)}, {"verify", "--key", key, path}, {"verify", "--key", key, filepath.Dir(path)},
+			{"plan", "--manifest", path}, {"plan", "--manifest", filepath.Dir(path)}} {
+			t.Run(name+": "+words[0]+" "+filepath.Base(words[len(words)-1]), func(t *testing.T) {
+				code, out, errs := veneer(t, words...)
+				said := out + errs
+				if code != exitFailed || !strings.Contains(said, path) || !strings.Contains(said, c.says) {
+					t.Errorf("veneer %v = %d, want %d, %q and %q in:\n%s", words, code, exitFailed, path, c.says, said)
+				}
+				for _, never := range []string{"Go struct", "JSON input", "unmarshal"} {
+					if strings.Contains(said, never) {
+						t.Errorf("veneer %v speaks Go: %s", words, said)
+					}
+				}
+			})
+		}
+	}
+}

@@ -19,7 +19,7 @@ func (r Report) WriteText(w io.Writer) error {
 		p.line("image", "%s %s, %s, %s", img.Name, img.ID, img.FileSystem, FormatBytes(img.Size))
 	}
 	p.line("kernel", "%s, %s", m.Kernel.Release, FormatBytes(m.Kernel.Size))
-	p.line("initramfs", "%s, %d modules", FormatBytes(m.Initramfs.Size), len(r.Initramfs.Modules))
+	p.line("initramfs", "%s, %s", FormatBytes(m.Initramfs.Size), count(int64(len(r.Initramfs.Modules)), "module"))
 	if r.Signed == "" {
 		p.line("signed", "by nobody")
 	} else {
@@ -27,7 +27,7 @@ func (r Report) WriteText(w io.Writer) error {
 	}
 	for _, l := range r.Losses {
 		for _, loss := range l.Losses {
-			p.line("allowed", "%s in %s, %d times, first %s: %s", loss.Loss, l.Image, loss.Count, loss.First[0], loss.Kept)
+			p.line("allowed", "%s in %s, %s, first %s: %s", loss.Loss, l.Image, count(int64(loss.Count), "time"), loss.First[0], loss.Kept)
 		}
 	}
 	for _, text := range r.Warnings {
@@ -115,10 +115,10 @@ func (pl Plan) WriteText(w io.Writer) error {
 	p.line("output", "%s: images, kernel, initramfs, manifest %s", pl.Out, strings.Join(pl.Outputs, " "))
 	p.line("kernel", "from %s", pl.Kernel)
 	for _, img := range pl.Images {
-		p.line("image", "%s from %s: %d names, %s", img.Name, img.Source, img.Files, FormatBytes(img.Bytes))
+		p.line("image", "%s from %s: %s, %s", img.Name, img.Source, count(int64(img.Files), "name"), FormatBytes(img.Bytes))
 		p.line("", "%s", strings.Join(img.Command, " "))
 		for _, loss := range img.Losses {
-			p.line("allowed", "%s in %s, %d times, first %s: %s", loss.Loss, img.Name, loss.Count, loss.First[0], loss.Kept)
+			p.line("allowed", "%s in %s, %s, first %s: %s", loss.Loss, img.Name, count(int64(loss.Count), "time"), loss.First[0], loss.Kept)
 		}
 	}
 	for _, text := range pl.Warnings {

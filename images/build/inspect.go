@@ -168,6 +168,9 @@ func DetectKind(path string) (Kind, error) {
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return "", err
 	}
+	if n == 0 {
+		return "", fmt.Errorf("%s is empty", path)
+	}
 	if kind := detect(head[:n]); kind != "" {
 		return kind, nil
 	}

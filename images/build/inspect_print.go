@@ -61,7 +61,7 @@ func printManifest(line printLine, m images.Manifest, s *SignatureFile) {
 	for n := len(m.Images) - 1; n >= 0; n-- { // the top of the stack first, as it lies
 		img := m.Images[n]
 		line(string(img.Role), "%s, %s, %s", img.ID, img.FileSystem, FormatBytes(img.Size))
-		line("", "%s; %d blocks of %d, hashes at %d%s", img.Name, img.Verity.DataBlocks, img.Verity.BlockSize, img.Verity.HashOffset, saltText(img.Verity.Salt))
+		line("", "%s; %s of %d, hashes at %d%s", img.Name, count(img.Verity.DataBlocks, "block"), img.Verity.BlockSize, img.Verity.HashOffset, saltText(img.Verity.Salt))
 	}
 	for _, tool := range m.Tools {
 		line("built with", "%s %s", tool.Name, tool.Version)
@@ -72,12 +72,12 @@ func printImage(line printLine, img ImageFile) {
 	f, v := img.FileSystem, img.Verity
 	line("file", "%s", FormatBytes(img.Size))
 	line("file system", "%s, %s, blocks of %d", f.Type, f.Compression, f.BlockSize)
-	line("used", "%s, %d inodes", FormatBytes(f.Used), f.Inodes)
+	line("used", "%s, %s", FormatBytes(f.Used), count(f.Inodes, "inode"))
 	line("made", "%s", f.Made.Format(time.RFC3339))
 	line("ID", "%s (by the top of its hash tree; veneer verify checks each block)", v.ID)
-	line("hash tree", "%d blocks, superblock at %d, UUID %s%s", v.DataBlocks, v.HashOffset, v.UUID, saltText(v.Salt))
+	line("hash tree", "%s, superblock at %d, UUID %s%s", count(v.DataBlocks, "block"), v.HashOffset, v.UUID, saltText(v.Salt))
 	if v.Behind > 0 {
-		line("behind", "%d bytes that nothing covers", v.Behind)
+		line("behind", "%s that nothing covers", count(v.Behind, "byte"))
 	}
 }
 
@@ -89,7 +89,7 @@ func saltText(salt string) string {
 }
 
 func printInitramfs(line printLine, i Initramfs) {
-	line("size", "%s, %s, %s unpacked, %d entries", FormatBytes(i.Size), i.Compression, FormatBytes(i.Unpacked), i.Entries)
+	line("size", "%s, %s, %s unpacked, %s", FormatBytes(i.Size), i.Compression, FormatBytes(i.Unpacked), count(int64(i.Entries), "entry"))
 	if i.Init == 0 {
 		line("init", "none: this is no initramfs that veneer built")
 	} else {
@@ -122,16 +122,27 @@ func yesNo(b bool) string {
 
 // FormatBytes writes a size for people, in powers of 1024.
 func FormatBytes(n int64) string {
-	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB", "PiB"}
+	units := []string{"", "KiB", "MiB", "GiB", "TiB", "PiB"}
 	f, u := float64(n), 0
 	for f >= 1024 && u < len(units)-1 {
 		f /= 1024
 		u++
 	}
 	if u == 0 {
-		return fmt.Sprintf("%d %s", n, units[0])
+		return count(n, "byte")
 	}
 	return fmt.Sprintf("%.1f %s", f, units[u])
+}
+
+// count writes a number and its noun for people: 1 block, 2 blocks, 2 entries.
+func count(n int64, noun string) string {
+	if n != 1 {
+		if stem, ok := strings.CutSuffix(noun, "y"); ok {
+			noun = stem + "ie"
+		}
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
 // printable replaces what must not reach a terminal.

@@ -161,7 +161,10 @@ func (v *verifier) manifest(prefix, dir, name string) (images.Manifest, error) {
 	detail, err := checkSignature(text, filepath.Join(dir, name+".minisig"), v.Keys)
 	v.add(prefix+"signature", detail, err)
 	man, err := images.ParseManifest(text)
-	v.add(prefix+"manifest", fmt.Sprintf("%s %s, epoch %d, %s, %d images", man.Name, man.Version, man.Epoch, man.Architecture, len(man.Images)), err)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
+	}
+	v.add(prefix+"manifest", fmt.Sprintf("%s %s, epoch %d, %s, %s", man.Name, man.Version, man.Epoch, man.Architecture, count(int64(len(man.Images)), "image")), err)
 	return man, err
 }
 
@@ -172,7 +175,7 @@ func checkSignature(text []byte, path string, keys []Key) (string, error) {
 	}
 	sig, err := images.ParseSignature(raw)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	public := make([]images.PublicKey, len(keys))
 	for i, k := range keys {
@@ -203,7 +206,7 @@ func (v *verifier) file(ctx context.Context, what, path string, want images.File
 		defer f.Close()
 		if size != want.Size {
 			v.advance(want.Size)
-			return fmt.Errorf("%s has %d bytes, the manifest says %d", path, size, want.Size)
+			return fmt.Errorf("%s has %s, the manifest says %d", path, count(size, "byte"), want.Size)
 		}
 		h := sha256.New()
 		buf := make([]byte, 1<<20)
@@ -234,7 +237,7 @@ func (v *verifier) image(ctx context.Context, prefix, path string, want images.I
 	if want.Name != string(want.Role) {
 		what += " " + want.Name
 	}
-	v.add(what, fmt.Sprintf("%s, %s %s, %d blocks", want.ID, want.FileSystem, FormatBytes(want.Size), want.Verity.DataBlocks), func() error {
+	v.add(what, fmt.Sprintf("%s, %s %s, %s", want.ID, want.FileSystem, FormatBytes(want.Size), count(want.Verity.DataBlocks, "block")), func() error {
 		start := v.done
 		defer func() { v.done = start + want.Verity.DataBlocks*verity.BlockSize }()
 		f, size, err := openRegular(path)
@@ -243,7 +246,7 @@ func (v *verifier) image(ctx context.Context, prefix, path string, want images.I
 		}
 		defer f.Close()
 		if size != want.Size {
-			return fmt.Errorf("%s has %d bytes, the manifest says %d: the copy is incomplete, or not the one that was signed", path, size, want.Size)
+			return fmt.Errorf("%s has %s, the manifest says %d: the copy is incomplete, or not the one that was signed", path, count(size, "byte"), want.Size)
 		}
 		salt, err := hex.DecodeString(want.Verity.Salt)
 		if err != nil {
@@ -269,8 +272,8 @@ func (v *verifier) superblocks(f io.ReaderAt, size int64, want images.Image) err
 	}
 	t := got.Verity
 	if got.FileSystem.Type != want.FileSystem || t.HashOffset != want.Verity.HashOffset || t.Salt != want.Verity.Salt || t.Behind != 0 {
-		return fmt.Errorf("each block is good, but its superblocks say %s with hashes at byte %d and %d bytes behind them, the manifest %s at byte %d",
-			got.FileSystem.Type, t.HashOffset, t.Behind, want.FileSystem, want.Verity.HashOffset)
+		return fmt.Errorf("each block is good, but its superblocks say %s with hashes at byte %d and %s behind them, the manifest %s at byte %d",
+			got.FileSystem.Type, t.HashOffset, count(t.Behind, "byte"), want.FileSystem, want.Verity.HashOffset)
 	}
 	return nil
 }
@@ -291,7 +294,7 @@ func (v *verifier) imageAlone(ctx context.Context, path string) error {
 		v.total = img.Verity.params.DataBlocks * verity.BlockSize
 		err = verity.Verify(ctx, f, img.Verity.params, img.Verity.root, v.progressFrom(0))
 	}
-	v.add("image", fmt.Sprintf("%s, %s %s, %d blocks", img.Verity.ID, img.FileSystem.Type, FormatBytes(size), img.Verity.DataBlocks), err)
+	v.add("image", fmt.Sprintf("%s, %s %s, %s", img.Verity.ID, img.FileSystem.Type, FormatBytes(size), count(img.Verity.DataBlocks, "block")), err)
 	if images.CheckID(trimImage(name)) != nil {
 		v.note("the file is not named for its ID: this shows that it is undamaged, not which image it is; compare the ID with a signed manifest")
 	}

@@ -28,10 +28,13 @@ func (v Verification) WriteText(w io.Writer) error {
 	for _, n := range v.Notes {
 		fmt.Fprintf(&b, "  note   %s\n", printable(n))
 	}
+	checks := count(int64(len(v.Checks)), "check")
 	if bad > 0 {
-		fmt.Fprintf(&b, "%d of %d checks failed\n", bad, len(v.Checks))
+		fmt.Fprintf(&b, "%d of %s failed\n", bad, checks)
+	} else if len(v.Checks) == 1 {
+		b.WriteString("the check passed\n")
 	} else {
-		fmt.Fprintf(&b, "all %d checks passed\n", len(v.Checks))
+		fmt.Fprintf(&b, "all %s passed\n", checks)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -78,14 +78,14 @@ func (v *verifier) unused(dir string, seen map[images.Image]bool) {
 	}
 	const most = 4096
 	names, _ := d.Readdirnames(most) // what cannot be listed is in no deployment's way
-	count := 0
+	var idle int64
 	for _, name := range names {
 		if !named[trimImage(name)] {
-			count++
+			idle++
 		}
 	}
-	if count > 0 {
-		v.note(fmt.Sprintf("%d files in images/ belong to no deployment", count))
+	if idle > 0 {
+		v.note(fmt.Sprintf("%s in images/ that no deployment names", count(idle, "file")))
 	}
 }
 

@@ -173,9 +173,15 @@ func TestVerifyFindsEachDamage(t *testing.T) {
 		want   []string // in the errors; nothing else may be wrong
 	}{
 		{"a byte of the manifest", func(t *testing.T, o output) { flipByte(t, filepath.Join(o.dir, images.ManifestName), 20) },
-			[]string{"signature: key ", "manifest: manifest: line 3: json: unknown field"}},
+			[]string{"signature: key ", "/manifest.json: manifest: line 3: want the field \"name\""}},
 		{"a byte of the signature", func(t *testing.T, o output) { flipByte(t, filepath.Join(o.dir, images.SignatureName), 100) },
 			[]string{"signature: "}},
+		{"a signature that is none", func(t *testing.T, o output) { write(t, filepath.Join(o.dir, images.SignatureName), "x") },
+			[]string{"signature: ", "/manifest.json.minisig: not a minisign signature"}},
+		{"a manifest that is none", func(t *testing.T, o output) { write(t, filepath.Join(o.dir, images.ManifestName), `{"format":"1"}`) },
+			[]string{"signature: key ", "/manifest.json: manifest: line 1: "}},
+		{"an empty manifest", func(t *testing.T, o output) { write(t, filepath.Join(o.dir, images.ManifestName), "") },
+			[]string{"signature: key ", "/manifest.json: manifest: line 1: "}},
 		{"no signature", func(t *testing.T, o output) { os.Remove(filepath.Join(o.dir, images.SignatureName)) },
 			[]string{"signature: stat "}},
 		{"a data block", func(t *testing.T, o output) { flipByte(t, o.image(1), 5*4096) },
@@ -191,7 +197,7 @@ func TestVerifyFindsEachDamage(t *testing.T) {
 		{"another kernel of the same size", func(t *testing.T, o output) { flipByte(t, filepath.Join(o.dir, "vmlinuz"), 0) },
 			[]string{"kernel: ", "changed after it was built"}},
 		{"a longer kernel", func(t *testing.T, o output) { write(t, filepath.Join(o.dir, "vmlinuz"), "x") },
-			[]string{"kernel: ", "has 1 bytes"}},
+			[]string{"kernel: ", "has 1 byte, "}},
 		{"an initramfs without keys", func(t *testing.T, o output) {
 			write(t, filepath.Join(o.dir, initramfsFile), string(testInitramfs(map[string]string{"init": "ELF"})))
 		}, []string{"trusted keys: the initramfs trusts no key", "signature: key ", "initramfs: "}},
