@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -31,23 +32,53 @@ func erofsArgs(program, out string, fs FileSystem, dir string) []string {
 }
 
 // makeErofs writes an EROFS image of t to the file out. mkfs.erofs 1.5 reads nothing but directories, and cannot set late times
-// back: for that, and for an archive, the tree is made in the directory scratch first, which takes root.
+// back: for that, and for an archive, the tree is made in the directory scratch first. Who is not root does so with fakeroot.
 func makeErofs(ctx context.Context, program, out, scratch string, fs FileSystem, t *Tree, epoch time.Time, progress *Progress) error {
+	out, oerr := filepath.Abs(out) // the program may run in another directory
+	scratch, serr := filepath.Abs(scratch)
+	if err := errors.Join(oerr, serr); err != nil {
+		return err
+	}
 	dir := t.Source
-	if _, plain := t.content.(dirSource); !plain || t.later(epoch) {
-		if os.Geteuid() != 0 {
-			return fmt.Errorf("EROFS of %s: its files have to be unpacked with their owners and times first: run as root, or use filesystem.type = \"squashfs\"", t.Source)
-		}
-		dir = scratch
-		if err := t.unpack(ctx, dir, epoch, progress.Add); err != nil {
+	_, plain := t.content.(dirSource)
+	unpack := !plain || t.later(epoch)
+	if unpack {
+		dir = filepath.Join(scratch, "tree")
+	}
+	// mkfs.erofs warns on standard output, and goes on; with -d1 only errors are left.
+	mkfs := command{argv: erofsArgs(program, out, fs, dir), quiet: true, ignore: erofsChatter}
+	if unpack {
+		var err error
+		if mkfs, err = t.unpackFor(ctx, mkfs, dir, scratch, epoch, progress); err != nil {
 			return err
 		}
 	}
-	// mkfs.erofs warns on standard output, and goes on; with -d1 only errors are left.
-	if err := (command{argv: erofsArgs(program, out, fs, dir), quiet: true, ignore: erofsChatter}).run(ctx); err != nil {
+	if err := mkfs.run(ctx); err != nil {
 		return err
 	}
-	return setErofsTime(out, epoch)
+	return settleErofs(out, epoch)
+}
+
+// unpackFor makes the tree in dir, which a run of mkfs.erofs is to read. Who is not root needs the directory scratch for
+// more than that.
+func (t *Tree) unpackFor(ctx context.Context, mkfs command, dir, scratch string, epoch time.Time, progress *Progress) (command, error) {
+	var fake *fakery
+	if os.Geteuid() != 0 {
+		var err error
+		if fake, err = newFakery(t, mkfs.argv[0]); err != nil {
+			return mkfs, err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return mkfs, err
+	}
+	if err := t.unpack(ctx, dir, epoch, fake, progress.Add); err != nil {
+		return mkfs, err
+	}
+	if fake == nil {
+		return mkfs, nil
+	}
+	return fake.wrap(mkfs, scratch)
 }
 
 // erofsChatter tells messages of mkfs.erofs that mean nothing.
@@ -69,40 +100,42 @@ const (
 	erofsHasSum    = 1
 )
 
-// setErofsTime puts the time of the newest file in the place of the time of day, which mkfs.erofs writes unless it may give
-// every file one and the same time.
-func setErofsTime(path string, epoch time.Time) error {
+// settleErofs takes out of an image what is not of its tree: the time of day, which mkfs.erofs writes unless it may give every
+// file one and the same time, becomes that of the newest file; and extended attributes get an order.
+func settleErofs(path string, epoch time.Time) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	b := make([]byte, erofsBlock)
-	_, err = f.ReadAt(b, 0)
-	if err == nil {
-		err = patchErofsTime(b, epoch)
-	}
-	if err == nil {
-		_, err = f.WriteAt(b, 0)
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("set the time of %s: %w", path, err)
+	if err = errors.Join(settle(f, epoch), f.Close()); err != nil {
+		return fmt.Errorf("settle %s: %w", path, err)
 	}
 	return nil
 }
 
-// patchErofsTime changes the first block of an image.
-func patchErofsTime(b []byte, epoch time.Time) error {
+func settle(f imageFile, epoch time.Time) error {
+	b := make([]byte, erofsBlock)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return err
+	}
 	le := binary.LittleEndian
 	summed := le.Uint32(b[erofsFeatures:])&erofsHasSum != 0
 	if summed && erofsSum(b) != le.Uint32(b[erofsChecksum:]) {
 		return errors.New("the checksum of its superblock does not match")
+	}
+	if err := sortErofsXattrs(f); err != nil {
+		return err
+	}
+	if _, err := f.ReadAt(b, 0); err != nil { // which has inodes in it, too
+		return err
 	}
 	le.PutUint64(b[erofsBuildTime:], uint64(epoch.Unix()))
 	le.PutUint32(b[erofsBuildTime+8:], 0)
 	if summed {
 		le.PutUint32(b[erofsChecksum:], erofsSum(b))
 	}
-	return nil
+	_, err := f.WriteAt(b, 0)
+	return err
 }
 
 // erofsSum is the checksum of the first block: CRC-32C from the superblock to its end, not inverted, with itself as zero.

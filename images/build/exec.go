@@ -21,6 +21,8 @@ var packages = map[string]string{
 	"mke2fs":     "e2fsprogs",
 	"debugfs":    "e2fsprogs",
 	"zstd":       "zstd",
+	"fakeroot":   "fakeroot",
+	"setfattr":   "attr",
 }
 
 // findTool finds a program, also where a user's PATH does not lead.
@@ -51,6 +53,7 @@ type command struct {
 	as     bool // uid and gid count
 	quiet  bool // it has nothing to say: any message is an error
 	ignore func(line string) bool
+	stop   syscall.Signal // what ends it; SIGKILL when 0
 }
 
 // maxMessages bounds what is kept of a program's messages.
@@ -69,7 +72,11 @@ func (c command) run(ctx context.Context) error {
 	// A group of its own: a ^C on the terminal is for us to handle.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.pretend(cmd.SysProcAttr)
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	stop := c.stop
+	if stop == 0 {
+		stop = syscall.SIGKILL
+	}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, stop) }
 	cmd.WaitDelay = 10 * time.Second
 	name := filepath.Base(c.argv[0])
 	var in io.WriteCloser

@@ -3,6 +3,8 @@ package build
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 
 	"veneer/images"
 	"veneer/initramfs"
@@ -13,7 +15,7 @@ func (b *builder) prepare() error {
 	c := b.spec.Config
 	var errs []error
 	b.tools = map[string]string{}
-	for _, name := range neededTools(c) {
+	for _, name := range neededTools(c, os.Geteuid()) {
 		path, err := findTool(name)
 		b.tools[name] = path
 		errs = append(errs, err)
@@ -28,18 +30,34 @@ func (b *builder) prepare() error {
 	return errors.Join(append(errs, err)...)
 }
 
-func neededTools(c Config) []string {
+// neededTools lists the programs that it is certain a user will need.
+func neededTools(c Config, uid int) []string {
 	names := []string{initramfs.Compressor}
 	if c.FileSystem.Type == Squashfs || c.Tools {
 		names = append(names, "mksquashfs")
 	}
 	if c.FileSystem.Type == Erofs {
 		names = append(names, "mkfs.erofs")
+		if uid != 0 && c.hasArchive() {
+			names = append(names, fakeryTools...)
+		}
 	}
 	if c.has(OutputStore) {
 		names = append(names, "mke2fs", "debugfs")
 	}
 	return names
+}
+
+// hasArchive reports whether a source is there and is not a directory.
+func (c Config) hasArchive() bool {
+	sources := []string{c.Source}
+	for _, l := range c.Layers {
+		sources = append(sources, l.Source)
+	}
+	return slices.ContainsFunc(sources, func(s string) bool {
+		info, err := os.Stat(s)
+		return err == nil && !info.IsDir()
+	})
 }
 
 // trustedKeys reads the public keys for the initramfs. A key that signs and is not trusted would make a set that never boots.

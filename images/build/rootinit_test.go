@@ -149,7 +149,7 @@ func TestATreeWithoutAnInitIsBuiltOnlyByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	var text strings.Builder
-	if err := report.WriteText(&text); err != nil || !strings.Contains(text.String(), "no-init in base, 1 times, first /sbin/init: file does not exist: no machine boots it") {
+	if err := report.WriteText(&text); err != nil || !strings.Contains(text.String(), "no-init in base, 1 time, first /sbin/init: file does not exist: no machine boots it") {
 		t.Errorf("the report says nothing of it (%v):\n%s", err, text.String())
 	}
 }

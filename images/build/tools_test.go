@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -195,55 +193,5 @@ func TestAFileOfTheFutureIsAnErrorUntilSourceDateEpochIsSet(t *testing.T) {
 	spec.Epoch = &epoch
 	if _, err := Build(context.Background(), spec); err != nil {
 		t.Error(err)
-	}
-}
-
-// An archive is built by nobody here, and has to become what root makes of it.
-func TestAnArchiveNeedsNoRoot(t *testing.T) {
-	const helper = "VENEER_TEST_ARCHIVE"
-	if archive := os.Getenv(helper); archive != "" {
-		tree, err := scanTar(context.Background(), archive, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		program, err := findTool("mksquashfs")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := makeSquashfs(context.Background(), program, archive+".img", quickSquashfs, tree, tree.newest(nil), nil); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	needRoot(t)
-	dir, err := os.MkdirTemp("", "veneer-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	hard := filepath.Join(dir, "hard")
-	if err := errors.Join(os.Mkdir(hard, 0o755), os.Chmod(dir, 0o777), os.WriteFile(filepath.Join(dir, "test-program"), self, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	hardTree(t, hard)
-	for name, archive := range map[string]string{"by root": filepath.Join(dir, "root.tar"), "by nobody": filepath.Join(dir, "nobody.tar")} {
-		if err := os.Rename(tarOf(t, hard), archive); err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command(filepath.Join(dir, "test-program"), "-test.run", "^"+t.Name()+"$")
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), helper+"="+archive)
-		if name == "by nobody" {
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v: %s", name, err, out)
-		}
-	}
-	if !bytes.Equal(read(t, filepath.Join(dir, "root.tar.img")), read(t, filepath.Join(dir, "nobody.tar.img"))) {
-		t.Error("nobody's image differs from root's")
 	}
 }

@@ -118,6 +118,14 @@ func (t *Tree) newest(epoch *time.Time) time.Time {
 	return time.Unix(min(max(latest.Unix(), 0), maxSeconds), 0)
 }
 
+// earlier is a time, or epoch where that is in an earlier second: an epoch is in whole seconds.
+func earlier(t, epoch time.Time) time.Time {
+	if t.Unix() > epoch.Unix() {
+		return epoch
+	}
+	return t
+}
+
 // maxSeconds is the latest time that squashfs can tell, in 2106.
 const maxSeconds = 1<<32 - 1
 
@@ -187,10 +195,13 @@ type formatLimits struct {
 	sockets     bool
 }
 
-// keeps reports whether an extended attribute other than an ACL survives.
+// keeps reports whether an extended attribute survives.
 func (f formatLimits) keeps(e *Entry, name string) bool {
 	if e.Path == "." && !f.rootXattrs || strings.ContainsRune(name, '=') {
 		return false
+	}
+	if f.acls && strings.HasPrefix(name, "system.posix_acl_") {
+		return true
 	}
 	for _, prefix := range []string{"user.", "trusted.", "security."} {
 		if strings.HasPrefix(name, prefix) {
