@@ -23,6 +23,7 @@ const (
 	LossMounts      Loss = "mounts"
 	LossDirectories Loss = "implied-directories"
 	LossPAX         Loss = "pax-records"
+	LossFlags       Loss = "flags"
 	LossInit        Loss = "no-init" // of the base and all layers together
 )
 
@@ -49,6 +50,8 @@ var losses = map[Loss]loss{
 	LossDirectories: {kept: "they are made with mode 0755, owner 0:0", usual: true,
 		remedy: "make the archive with entries for its directories"},
 	LossPAX: {kept: "these records are ignored", remedy: "make the archive without them"},
+	LossFlags: {kept: "the flags are left out: whoever may write the file may change it",
+		remedy: "take them off with chattr -ia"},
 	LossInit: {kept: "no machine boots it unless init=PATH names a program there",
 		remedy: "install one into it (Debian: apt-get install systemd-sysv)"},
 }

@@ -112,6 +112,9 @@ func (s *dirScan) entry(rel, path string, st *unix.Stat_t) Entry {
 	if e.Xattrs, err = readXattrs(path); err != nil {
 		s.unreadable(rel, fmt.Errorf("extended attributes: %w", err))
 	}
+	if kind := e.kind(); kind == unix.S_IFREG || kind == unix.S_IFDIR {
+		s.flags(rel, path)
+	}
 	if st.Nlink > 1 && !e.isDir() {
 		key := [2]uint64{st.Dev, st.Ino}
 		if s.inodes[key] == 0 {
@@ -120,6 +123,22 @@ func (s *dirScan) entry(rel, path string, st *unix.Stat_t) Entry {
 		e.inode = s.inodes[key]
 	}
 	return e
+}
+
+// flags notes the flags of chattr that say who may change a file. The others are about how a file system stores it, or a hint to
+// a program that makes backups, and fs-verity gives way to what guards the whole image.
+func (s *dirScan) flags(rel, path string) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, 0, &st) // unlike FS_IOC_GETFLAGS it needs not open the file
+	switch {
+	case errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM): // of a sandbox that does not know it
+	case err != nil:
+		s.unreadable(rel, err)
+	case st.Attributes&unix.STATX_ATTR_IMMUTABLE != 0:
+		s.tree.found.add(LossFlags, rel, "immutable")
+	case st.Attributes&unix.STATX_ATTR_APPEND != 0:
+		s.tree.found.add(LossFlags, rel, "append-only")
+	}
 }
 
 // readXattrs returns the extended attributes of a file, not of what a link leads to.
