@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"veneer/boot"
 	"veneer/images"
 	"veneer/initramfs"
 )
@@ -203,9 +204,9 @@ func (s *stage) hashed(name string, write func(io.Writer) error) (images.File, e
 	return images.File{Name: name, Size: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
-// versions lists the programs that shaped the images and the initramfs.
+// versions lists the programs that shaped the images and the initramfs, this one among them.
 func (b *builder) versions(ctx context.Context) ([]images.Tool, error) {
-	var tools []images.Tool
+	tools := []images.Tool{{Name: "veneer", Version: boot.Version}}
 	for _, name := range []string{"mkfs.erofs", "mksquashfs", initramfs.Compressor} {
 		if b.tools[name] == "" {
 			continue

@@ -134,6 +134,11 @@ func TestOtherToolsThanBeforeAreWarnedOf(t *testing.T) {
 	if got := warnings(before, now); len(got) != 1 || !strings.HasPrefix(got[0], "mksquashfs was 4.5.1 for the previous release and is 4.6.1 now") {
 		t.Errorf("warnings() = %q", got)
 	}
+	now.Tools = append([]images.Tool{{Name: "veneer", Version: "2"}, {Name: "zstd", Version: "2"}}, before.Tools...)
+	before.Tools = append([]images.Tool{{Name: "veneer", Version: "1"}, {Name: "zstd", Version: "1"}}, before.Tools...)
+	if got := warnings(before, now); len(got) != 0 {
+		t.Errorf("of tools that do not shape each block warnings() = %q", got)
+	}
 	now.Tools, now.Epoch = before.Tools, 1
 	if got := warnings(before, now); len(got) != 1 || !strings.HasPrefix(got[0], "epoch 1 is below 2") {
 		t.Errorf("warnings() = %q", got)
@@ -153,6 +158,20 @@ func TestToolsTellTheirVersions(t *testing.T) {
 		if err != nil || len(tools) != 2 || tools[1].Name != compressor[name] {
 			t.Errorf("toolVersions(%s) = %v, %v", name, tools, err)
 		}
+	}
+}
+
+func TestAMissingToolIsNamedWithItsPackage(t *testing.T) {
+	p := newProject(t, "")
+	spec := p.spec(t, filepath.Join(t.TempDir(), "out"))
+	packages["no-such-tool"] = "no-such-package"
+	defer delete(packages, "no-such-tool")
+	if _, err := findTool("no-such-tool"); !errors.Is(err, errMissingTool) || !strings.Contains(err.Error(), "apt-get install no-such-package") {
+		t.Errorf("findTool() = %v", err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	if _, err := Build(context.Background(), spec); !errors.Is(err, errMissingTool) || !strings.Contains(err.Error(), "install the package squashfs-tools") {
+		t.Errorf("Build() = %v", err)
 	}
 }
 

@@ -80,10 +80,17 @@ func libraryVersion(program, library string) string {
 	return ""
 }
 
+// shapers are the tools whose versions shape every block of an image. The others are recorded only: an initramfs is fetched
+// whole anyway, and a release of veneer that changes the images of an unchanged tree says so itself.
+var shapers = map[string]bool{"mksquashfs": true, "libzstd": true, "mkfs.erofs": true, "liblz4": true}
+
 // changedTools compares the tools with those of the release before.
 func changedTools(before, now []images.Tool) []string {
 	var warnings []string
 	for _, tool := range now {
+		if !shapers[tool.Name] {
+			continue
+		}
 		i := slices.IndexFunc(before, func(t images.Tool) bool { return t.Name == tool.Name })
 		if i >= 0 && before[i].Version != tool.Version {
 			warnings = append(warnings, fmt.Sprintf("%s was %s for the previous release and is %s now: most blocks of the images will differ, and an update fetches nearly all of them; build with the same version unless the update is to be a large one",
