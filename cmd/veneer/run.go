@@ -6,14 +6,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"veneer/boot"
 	"veneer/vmtests/qemu"
@@ -44,7 +48,8 @@ func runCommand() *cobra.Command {
 		Use:   "run [out/ | disk.img]",
 		Short: "Boot a build output or a disk in QEMU",
 		Long: `Boot the output of 'veneer build' in QEMU, with the serial console on the terminal: Ctrl-A X ends QEMU, Ctrl-A H shows
-more keys. What the guest writes is kept between runs, until the next build or --fresh.
+more keys. What the guest writes to its disk is kept between runs, until the next build or --fresh. A run beside another
+one of the same output gets a disk of its own, and its changes are thrown away.
 
 --expect and --send make it a boot test: they are carried out in the order in which they stand on the command line. Each
 --send is typed as soon as the --expect before it has been seen. When all were seen the VM is killed and the exit code
@@ -66,8 +71,8 @@ decides it by hand.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.memory, "memory", "1G", "memory of the guest, with M or G")
-	flags.IntVar(&f.cpus, "cpus", 1, "CPUs of the guest")
+	flags.StringVar(&f.memory, "memory", "1G", "memory of the guest, with M or G; 64M at least")
+	flags.IntVar(&f.cpus, "cpus", 1, "CPUs of the guest, up to 255")
 	flags.StringArrayVar(&f.append, "append", nil, "more of the kernel command line (repeatable)")
 	flags.StringArrayVar(&f.disks, "disk", nil, "one more disk: FILE, then any of ,bus=virtio-blk|virtio-scsi|ahci|nvme|usb|uas|sd|cdrom\n"+
 		",format=raw|qcow2 ,serial=TEXT ,readonly ,snapshot (repeatable; a comma in FILE is written twice)")
@@ -87,11 +92,15 @@ decides it by hand.`,
 func (f runFlags) run(cmd *cobra.Command, path string) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP) // the terminal was closed
 	defer stop()
+	asked, wrong := f.check()
 	medium, err := qemu.OpenMedium(path, f.arch)
+	if wrong != nil || errors.Is(err, qemu.ErrNotADisk) {
+		return usageError{errors.Join(wrong, err)}
+	}
 	if err != nil {
 		return err
 	}
-	vm, err := f.machine(medium.VM)
+	vm, err := f.machine(medium.VM, asked)
 	if err != nil {
 		return usageError{err}
 	}
@@ -105,9 +114,11 @@ func (f runFlags) run(cmd *cobra.Command, path string) error {
 	if f.dryRun {
 		return f.print(cmd, vm, console.Args(len(f.steps) == 0 && terminal.IsTerminal()))
 	}
-	if err := medium.PrepareState(ctx, f.fresh); err != nil {
+	release, err := f.claim(ctx, cmd.ErrOrStderr(), medium, vm.Disks)
+	if err != nil {
 		return err
 	}
+	defer release()
 	limit := f.timeout
 	if limit == 0 && len(f.steps) > 0 {
 		limit = expectLimit
@@ -123,6 +134,26 @@ func (f runFlags) run(cmd *cobra.Command, path string) error {
 	}
 	console.Echo = cmd.OutOrStdout()
 	return f.converse(ctx, vm, console)
+}
+
+// claim makes the state of the medium ready, which is the first of the disks. While another run has it, this one gets a disk
+// whose changes are thrown away instead, and says so: boot tests of one output may run side by side.
+func (f runFlags) claim(ctx context.Context, w io.Writer, medium qemu.Medium, disks []qemu.Disk) (release func(), err error) {
+	release, err = medium.Claim(ctx, f.fresh)
+	if errors.Is(err, qemu.ErrInUse) {
+		fmt.Fprintf(w, "veneer: %v, such as another 'veneer run': what this guest writes to its store is thrown away (--fresh: a state of its own)\n", err)
+		disks[0], release, err = medium.Throwaway(), func() {}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	// The disk below the state is only read, but nobody may write to it meanwhile.
+	below := qemu.Disk{Path: medium.Base, ReadOnly: true}
+	if err := qemu.CheckFree(append([]qemu.Disk{below}, disks...)...); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
 }
 
 // converse carries out --expect and --send on a guest, and kills it.
@@ -149,35 +180,82 @@ func (f runFlags) print(cmd *cobra.Command, vm qemu.VM, console []string) error 
 	return err
 }
 
-// machine adds what the flags say to the VM of the medium. All problems are reported at once.
-func (f runFlags) machine(vm qemu.VM) (qemu.VM, error) {
+// minMemory is less than any kernel and initramfs get by with, in MiB.
+const minMemory = 64
+
+// check turns the flags that need no medium into a VM, and reports all that is wrong with them.
+func (f runFlags) check() (vm qemu.VM, err error) {
 	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	size, err := boot.ParseSize(f.memory)
-	switch {
-	case err != nil:
-		errs = append(errs, fmt.Errorf("--memory: %w", err))
-	case size.Percent > 0:
-		errs = append(errs, fmt.Errorf("--memory %s: want an amount, such as 512M", f.memory))
+	vm.MemoryMiB, vm.CPUs, vm.Net, vm.Display = int(size.Bytes>>20), f.cpus, f.net, f.display
+	if err != nil || vm.MemoryMiB < minMemory {
+		bad("--memory %s: want an amount with its unit, such as 512M or 2G, and %dM at least", f.memory, minMemory)
 	}
-	if len(f.append) > 0 && vm.Kernel == "" {
-		errs = append(errs, errors.New("--append needs a build output; a disk file brings its own command line"))
+	if f.cpus < 1 || f.cpus > qemu.MaxCPUs {
+		bad("--cpus %d: want 1 to %d", f.cpus, qemu.MaxCPUs)
+	}
+	if f.timeout < 0 {
+		bad("--timeout %v: want a time such as 90s or 5m", f.timeout)
+	}
+	if f.arch != "" && !slices.Contains(qemu.Arches(), f.arch) {
+		bad("--arch %s: want %s", f.arch, strings.Join(qemu.Arches(), " or "))
+	}
+	if err := qemu.CheckDisplay(f.display); err != nil {
+		bad("--display: %w", err)
+	}
+	if f.log != "" {
+		if err := checkLog(f.log); err != nil {
+			bad("--log %s: %w", f.log, err)
+		}
 	}
 	for _, s := range f.disks {
 		disk, err := qemu.ParseDisk(s)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("--disk: %w", err))
-			continue
+			bad("--disk: %w", err)
 		}
 		vm.Disks = append(vm.Disks, disk)
 	}
-	vm.MemoryMiB, vm.CPUs = int(size.Bytes>>20), f.cpus
-	vm.Append = append(vm.Append, f.append...)
-	vm.Net, vm.Display = f.net, f.display
-	if len(errs) == 0 {
-		_, err := vm.Args()
-		errs = append(errs, err)
-	}
 	return vm, errors.Join(errs...)
+}
+
+// checkLog reports why QEMU could not write to a file. It writes nothing.
+func checkLog(path string) error {
+	dir := filepath.Dir(path)
+	switch info, err := os.Stat(dir); {
+	case err != nil:
+		return fmt.Errorf("directory %s: %w", dir, errors.Unwrap(err))
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a directory", dir)
+	}
+	target := path
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, os.ErrNotExist):
+		target = dir
+	case err != nil:
+		return errors.Unwrap(err)
+	case info.IsDir():
+		return errors.New("this is a directory: name a file in it")
+	}
+	if err := unix.Access(target, unix.W_OK); err != nil {
+		return fmt.Errorf("nothing can be written to %s: %w", target, err)
+	}
+	return nil
+}
+
+// machine adds what the flags ask for to the VM of the medium. The error is about flags that contradict it.
+func (f runFlags) machine(vm, asked qemu.VM) (qemu.VM, error) {
+	if f.arch != "" && f.arch != vm.Arch {
+		return vm, fmt.Errorf("--arch %s: the build output is for %s; leave it out", f.arch, vm.Arch)
+	}
+	if len(f.append) > 0 && vm.Kernel == "" {
+		return vm, errors.New("--append needs a build output; a disk file brings its own command line")
+	}
+	vm.MemoryMiB, vm.CPUs, vm.Net, vm.Display = asked.MemoryMiB, asked.CPUs, asked.Net, asked.Display
+	vm.Disks = append(vm.Disks, asked.Disks...)
+	vm.Append = append(vm.Append, f.append...)
+	_, err := vm.Args()
+	return vm, err
 }
 
 // stepFlag appends to one list for two flags, which keeps the order between them.

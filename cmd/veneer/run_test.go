@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"veneer/vmtests/qemu"
 )
 
 func TestRunTalksWithTheGuestInTheOrderOfTheFlags(t *testing.T) {
@@ -72,11 +74,104 @@ func TestDryRunPrintsTheCommandLineAndNothingElse(t *testing.T) {
 }
 
 func TestRunRefusesAllMistakesAtOnce(t *testing.T) {
-	code, out := veneerRun(t, makeOutput(t), "--memory", "lots", "--disk", "/nonexistent,bus=floppy", "--cpus", "1")
-	for _, want := range []string{`--memory: size "lots"`, `unknown bus "floppy"`} {
+	code, out := veneerRun(t, makeOutput(t), "--memory", "lots", "--disk", "/nonexistent,bus=floppy", "--cpus", "0", "--display", "foo")
+	for _, want := range []string{"--memory lots: want an amount", `unknown bus "floppy"`, "--cpus 0", `--display: display "foo"`} {
 		if code != exitUsage || !strings.Contains(out, want) {
 			t.Errorf("veneer run = %d, want %d and %q in:\n%s", code, exitUsage, want, out)
 		}
+	}
+}
+
+func TestRunRefusesNonsenseBeforeAnythingStarts(t *testing.T) {
+	fakeQEMU(t, `touch "$0.ran"`)
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	deb := file("x.deb", "!<arch>\ndebian-binary   ")
+	blank := file("blank.img", strings.Repeat("\x00", 4096))
+	for _, c := range []struct {
+		name  string
+		flags []string
+		says  string
+	}{
+		{"no CPUs", []string{"--cpus", "0"}, "--cpus 0: want 1 to 255"},
+		{"CPUs below none", []string{"--cpus", "-1"}, "--cpus -1: want 1 to 255"},
+		{"more CPUs than any machine has", []string{"--cpus", "9999"}, "--cpus 9999: want 1 to 255"},
+		{"a time that has passed", []string{"--timeout", "-5s"}, "--timeout -5s: want a time such as 90s"},
+		{"an architecture without a machine", []string{"--arch", "mips"}, "--arch mips: want amd64 or arm64"},
+		{"an architecture that is not the output's", []string{"--arch", "arm64"}, "--arch arm64: the build output is for amd64"},
+		{"a window that no QEMU has", []string{"--display", "foo"}, `--display: display "foo": want one of none, gtk`},
+		{"a log in no directory", []string{"--log", dir + "/none/console"}, "--log " + dir + "/none/console: directory " + dir + "/none: no such file"},
+		{"a log below a file", []string{"--log", deb + "/console"}, "is not a directory"},
+		{"a directory for a log", []string{"--log", dir}, "this is a directory"},
+		{"a log where nobody can write", []string{"--log", "/proc/self/console"}, "--log /proc/self/console: "},
+		{"memory without a unit", []string{"--memory", "5"}, "--memory 5: want an amount with its unit, such as 512M or 2G, and 64M at least"},
+		{"too little memory", []string{"--memory", "63M"}, "64M at least"},
+		{"a share of the memory", []string{"--memory", "50%"}, "want an amount with its unit"},
+		{"a package for a disk", []string{"--disk", deb}, deb + " is not a disk but a package"},
+		{"a disk that is not there", []string{"--disk", dir + "/none,format=raw"}, "no such file"},
+		{"a format that is none", []string{"--disk", blank + ",format=vmdk"}, `format "vmdk": want raw or qcow2`},
+		{"a package to boot", []string{deb}, deb + " is not a disk but a package"},
+		{"a disk without a boot sector", []string{blank}, "no boot sector"},
+		{"a command line for a disk", []string{file("boot.img", strings.Repeat("\x00", 510)+"\x55\xaa"), "--append", "quiet"}, "--append needs a build output"},
+	} {
+		for _, dry := range []string{"--dry-run=true", "--dry-run=false"} {
+			t.Run(c.name+" "+dry, func(t *testing.T) {
+				words := c.flags
+				if strings.HasPrefix(words[0], "--") {
+					words = append([]string{makeOutput(t)}, words...)
+				}
+				code, out := veneerRun(t, append(words, dry)...)
+				if code != exitUsage || !strings.Contains(out, c.says) || !strings.Contains(out, "See 'veneer help run'") {
+					t.Errorf("veneer run %v = %d, want %d and %q in:\n%s", c.flags, code, exitUsage, c.says, out)
+				}
+			})
+		}
+	}
+	for _, where := range append(strings.Split(os.Getenv("PATH"), ":")[:1], dir) {
+		ran, err := filepath.Glob(filepath.Join(where, "*.ran"))
+		states, serr := filepath.Glob(filepath.Join(where, ".run"))
+		if err != nil || serr != nil || len(ran)+len(states) > 0 {
+			t.Errorf("something was started or made: %v, %v; %v, %v", ran, states, err, serr)
+		}
+	}
+	for _, good := range [][]string{{"--arch", "amd64"}, {"--cpus", "255"}, {"--memory", "64M"}, {"--display", "vnc=:1"}, {"--display", "gtk,gl=on"}, {"--log", dir + "/new"}} {
+		if code, out := veneerRun(t, append([]string{makeOutput(t), "--dry-run"}, good...)...); code != 0 {
+			t.Errorf("veneer run --dry-run %v = %d:\n%s", good, code, out)
+		}
+	}
+}
+
+func TestTwoRunsOfOneOutputBothRun(t *testing.T) {
+	fakeQEMU(t, `echo "drives: $*;"; exec sleep 60`)
+	out := makeOutput(t)
+	medium, err := qemu.OpenMedium(out, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := medium.Claim(t.Context(), false) // the first run
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	code, said := veneerRun(t, out, "--expect", "drives: .*;")
+	for _, want := range []string{medium.State + ": in use by another virtual machine, such as another 'veneer run'", "--fresh", "thrown away",
+		"file=" + filepath.Join(out, "store.img") + ",snapshot=on"} {
+		if code != 0 || !strings.Contains(said, want) {
+			t.Errorf("a second veneer run = %d, want 0 and %q in:\n%s", code, want, said)
+		}
+	}
+	if code, said := veneerRun(t, out, "--fresh", "--expect", "drives: .*;"); code != 0 || !strings.Contains(said, "file="+medium.State) || strings.Contains(said, "thrown away") {
+		t.Errorf("a second veneer run --fresh = %d, want a state of its own in:\n%s", code, said)
+	}
+	code, said = veneerRun(t, out, "--fresh", "--expect", "drives: .*;", "--disk", filepath.Join(out, "store.img"))
+	if want := filepath.Join(out, "store.img") + " is attached twice"; code != exitFailed || !strings.Contains(said, want) {
+		t.Errorf("veneer run with its own store to write to = %d, want %q in:\n%s", code, want, said)
 	}
 }
 

@@ -3,8 +3,6 @@ package qemu
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 )
@@ -38,7 +36,7 @@ type Disk struct {
 }
 
 // ParseDisk reads FILE[,bus=BUS][,format=FORMAT][,serial=TEXT][,readonly][,snapshot], where a comma in a value is written
-// twice. The format is looked up in the file when none is given.
+// twice. The format is looked up in the file when none is given, and what is plainly no disk is refused then.
 func ParseDisk(s string) (Disk, error) {
 	fields := splitCommas(s)
 	d := Disk{Path: fields[0], Bus: VirtioBlk}
@@ -66,15 +64,22 @@ func ParseDisk(s string) (Disk, error) {
 	if _, err := attach(d, 0, map[string]bool{}); err != nil {
 		errs = append(errs, err)
 	}
+	if d.Format != "" && d.Format != formatRaw && d.Format != formatQcow2 {
+		errs = append(errs, fmt.Errorf("disk %q: format %q: want raw or qcow2", s, d.Format))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return Disk{}, err
 	}
-	if d.Format != "" {
-		return d, nil
+	head, err := readHead(d.Path)
+	if err == nil && d.Format == "" {
+		if d.Format, err = head.format(); err != nil {
+			err = fmt.Errorf("%w; format=raw attaches it as it is", err)
+		}
 	}
-	format, err := imageFormat(d.Path)
-	d.Format = format
-	return d, err
+	if err != nil {
+		return Disk{}, err
+	}
+	return d, nil
 }
 
 // splitCommas splits at single commas and turns double ones into one.
@@ -94,27 +99,6 @@ func splitCommas(s string) []string {
 		}
 	}
 	return append(fields, field.String())
-}
-
-// imageFormat tells qcow2 from raw by the magic number, which is all that QEMU itself would look at.
-func imageFormat(path string) (string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	if device := info.Mode().Type() == fs.ModeDevice; !device && !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s is neither a file nor a block device", path) // opening a pipe would block
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	magic := make([]byte, 4)
-	if n, _ := f.ReadAt(magic, 0); n == len(magic) && string(magic) == "QFI\xfb" {
-		return "qcow2", nil
-	}
-	return "raw", nil
 }
 
 // diskArgs returns the arguments for all disks, with each shared controller before its first user.
@@ -137,7 +121,7 @@ func diskArgs(disks []Disk) ([]string, error) {
 }
 
 func (d Disk) drive(i int) string {
-	drive := fmt.Sprintf("if=none,id=disk%d,format=%s,file=%s", i, escape(orDefault(d.Format, "raw")), escape(d.Path))
+	drive := fmt.Sprintf("if=none,id=disk%d,format=%s,file=%s", i, escape(orDefault(d.Format, formatRaw)), escape(d.Path))
 	if d.ReadOnly || d.Bus == CDROM {
 		drive += ",readonly=on"
 	}

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Medium is something that can be booted: the output of a build, or a disk file. The guest never writes to it; what it
@@ -22,7 +24,7 @@ import (
 type Medium struct {
 	VM    VM     // boots the medium with the state as its first disk
 	Base  string // the disk below the state
-	State string // the overlay; made by PrepareState
+	State string // the overlay; made by Claim
 }
 
 // Names of the files of a build output.
@@ -50,12 +52,19 @@ func OpenMedium(path, arch string) (Medium, error) {
 	if info.IsDir() {
 		return openOutput(path)
 	}
-	format, err := imageFormat(path)
+	head, err := readHead(path)
 	if err != nil {
 		return Medium{}, fmt.Errorf("open medium: %w", err)
 	}
-	if format != "raw" {
-		return Medium{}, fmt.Errorf("open medium: %s is %s; want a raw disk, or attach it with --disk", path, format)
+	format, err := head.format()
+	if err == nil && format != formatRaw {
+		err = fmt.Errorf("%s is %s; want a raw disk, or attach it with --disk", path, format)
+	}
+	if err == nil {
+		err = head.checkBoot()
+	}
+	if err != nil {
+		return Medium{}, fmt.Errorf("open medium: %w", err)
 	}
 	// A disk is too large to be read for its key at every run.
 	key := fmt.Sprintf("%s %d %d", filepath.Base(path), info.Size(), info.ModTime().UnixNano())
@@ -73,7 +82,7 @@ func openOutput(dir string) (Medium, error) {
 		Architecture string `json:"architecture"`
 	}
 	if err := json.Unmarshal(manifest, &named); err != nil {
-		return Medium{}, fmt.Errorf("open build output: %s: %w", filepath.Join(dir, manifestFile), err)
+		return Medium{}, fmt.Errorf("open build output: %s: %w", filepath.Join(dir, manifestFile), placeOf(manifest, err))
 	}
 	vm := VM{Arch: named.Architecture, Kernel: filepath.Join(dir, kernelFile), Initrd: filepath.Join(dir, initramfsFile)}
 	console, err := vm.Console()
@@ -93,11 +102,26 @@ func openOutput(dir string) (Medium, error) {
 	return newMedium(vm, filepath.Join(dir, storeFile), manifest), nil
 }
 
+// placeOf tells people where in a JSON text an error of encoding/json is, and what had to be there.
+func placeOf(text []byte, err error) error {
+	at := int64(len(text))
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		at = syntax.Offset
+	case errors.As(err, &kind):
+		at = kind.Offset
+	}
+	line := 1 + bytes.Count(text[:min(at, int64(len(text)))], []byte("\n"))
+	return fmt.Errorf("line %d: want a manifest, which is JSON with a text \"architecture\", as veneer build writes it; build again", line)
+}
+
 func newMedium(vm VM, base string, key []byte) Medium {
 	sum := sha256.Sum256(key)
 	name := filepath.Base(base) + "-" + hex.EncodeToString(sum[:8]) + ".qcow2"
 	m := Medium{VM: vm, Base: base, State: filepath.Join(filepath.Dir(base), stateDir, name)}
-	m.VM.Disks = []Disk{{Path: m.State, Format: "qcow2", Bus: VirtioBlk}}
+	m.VM.Disks = []Disk{{Path: m.State, Format: formatQcow2, Bus: VirtioBlk}}
 	return m
 }
 
@@ -117,15 +141,51 @@ func readManifest(path string) ([]byte, error) {
 	return content, nil
 }
 
-// PrepareState makes the state if there is none for this very medium, or a new one if fresh is set, and removes the states
-// of what the medium was before. A concurrent reader sees the old state or the new one, never half of one.
-func (m Medium) PrepareState(ctx context.Context, fresh bool) error {
+// Claim makes the state if there is none for this very medium, or a new one if fresh is set, and removes the states of what
+// the medium was before. The state is then this process's own until release, or the end of the process. The error is ErrInUse
+// while somebody else has it: the caller may boot Throwaway instead. A concurrent reader sees the old state or the new one,
+// never half of one; who has the old one open keeps it until it closes it.
+func (m Medium) Claim(ctx context.Context, fresh bool) (release func(), err error) {
+	dir := filepath.Dir(m.State)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make state: %w", err)
+	}
+	// Two runs that start at the same time make one state, and one of them gets it.
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("make state: %w", err)
+	}
+	defer d.Close()
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
+		return nil, fmt.Errorf("make state: lock %s: %w", dir, err)
+	}
+	if err := m.prepareState(ctx, fresh); err != nil {
+		return nil, err
+	}
+	state, err := os.Open(m.State)
+	if err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	// The first is another run of ours, which may be before the start of its QEMU; the second a QEMU that somebody else started.
+	err = unix.Flock(int(state.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) || err == nil && held(state, lockFirst, lockCount) {
+		err = ErrInUse
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("state %s: %w", m.State, err), state.Close())
+	}
+	return func() { state.Close() }, nil
+}
+
+// Throwaway is the medium as a disk whose changes are gone with the VM, so that any number of VMs may have it at a time.
+func (m Medium) Throwaway() Disk {
+	return Disk{Path: m.Base, Format: formatRaw, Bus: VirtioBlk, Snapshot: true}
+}
+
+func (m Medium) prepareState(ctx context.Context, fresh bool) error {
 	dir := filepath.Dir(m.State)
 	if _, err := os.Stat(m.State); err == nil && !fresh {
 		return nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make state: %w", err)
 	}
 	old, err := os.ReadDir(dir)
 	if err != nil {

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 )
+
+// bootDisk has a boot sector and nothing else.
+var bootDisk = strings.Repeat("\x00", 510) + "\x55\xaa" + strings.Repeat("\x00", 1<<16-512)
 
 // makeOutput writes the files of a build output that a VM needs.
 func makeOutput(t *testing.T, manifest string) string {
@@ -49,9 +53,11 @@ func TestStateIsKeptUntilTheBuildChanges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := m.PrepareState(soon(t), fresh); err != nil {
+		release, err := m.Claim(soon(t), fresh)
+		if err != nil {
 			t.Fatal(err)
 		}
+		defer release()
 		states, err := os.ReadDir(filepath.Join(dir, stateDir))
 		if err != nil || len(states) != 1 || states[0].Name() != filepath.Base(m.State) {
 			t.Fatalf("states = %v, %v; want only %s", states, err, m.State)
@@ -81,7 +87,7 @@ func TestStateIsKeptUntilTheBuildChanges(t *testing.T) {
 
 func TestMediumOfADiskFileBootsByItsFirmware(t *testing.T) {
 	disk := filepath.Join(t.TempDir(), "disk.img")
-	writeFile(t, disk, strings.Repeat("\x00", 1<<16))
+	writeFile(t, disk, bootDisk)
 	m, err := OpenMedium(disk, "amd64")
 	if err != nil {
 		t.Fatal(err)
@@ -89,9 +95,11 @@ func TestMediumOfADiskFileBootsByItsFirmware(t *testing.T) {
 	if m.VM.Kernel != "" || m.VM.Arch != "amd64" || len(m.VM.Disks) != 1 {
 		t.Errorf("VM = %+v, want an amd64 one with one disk and no kernel", m.VM)
 	}
-	if err := m.PrepareState(soon(t), false); err != nil {
+	release, err := m.Claim(soon(t), false)
+	if err != nil {
 		t.Fatal(err)
 	}
+	release()
 }
 
 func TestOpenMediumRefuses(t *testing.T) {
@@ -99,21 +107,56 @@ func TestOpenMediumRefuses(t *testing.T) {
 	if err := os.Remove(filepath.Join(incomplete, storeFile)); err != nil {
 		t.Fatal(err)
 	}
-	qcow2 := filepath.Join(t.TempDir(), "x.qcow2")
+	qcow2, blank := filepath.Join(t.TempDir(), "x.qcow2"), filepath.Join(t.TempDir(), "blank.img")
 	writeFile(t, qcow2, "QFI\xfb")
+	writeFile(t, blank, strings.Repeat("\x00", 4096))
+	store := filepath.Join(t.TempDir(), "store.img")
+	writeFile(t, store, strings.Repeat("\x00", 1080)+"\x53\xef"+strings.Repeat("\x00", 4096-1082))
 	cases := []struct{ name, path, want string }{
 		{"what is not there", "/nonexistent", "no such file"},
 		{"a directory without a manifest", t.TempDir(), "manifest.json: no such file"},
-		{"a manifest that is not JSON", makeOutput(t, "{"), "unexpected end of JSON"},
+		{"a manifest that is cut", makeOutput(t, "{\n"), "manifest.json: line 2: want a manifest"},
+		{"a manifest that is empty", makeOutput(t, ""), "manifest.json: line 1: want a manifest"},
+		{"a manifest with a number for a text", makeOutput(t, "{\n\"architecture\": 5\n}\n"), "manifest.json: line 2: want a manifest"},
 		{"a manifest of endless size", makeOutput(t, strings.Repeat(" ", maxManifest+1)), "larger than"},
 		{"an architecture without a machine", makeOutput(t, `{"architecture":"vax"}`), `"vax"`},
 		{"an output without a store", incomplete, `name the output "store"`},
 		{"a disk that is not raw", qcow2, "--disk"},
+		{"a disk without a boot sector", blank, "is not a disk to boot from, for it has no boot sector"},
+		{"a bare file system", store, "is not a disk to boot from but a bare file system"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			if _, err := OpenMedium(c.path, "amd64"); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("OpenMedium() = %v, want an error with %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestWhatIsNoDiskIsRefusedAndNamed(t *testing.T) {
+	pad := func(s string) string { return s + strings.Repeat("\x00", 1024-len(s)) }
+	for _, c := range []struct{ name, content, want string }{
+		{"a Debian package", pad("!<arch>\ndebian-binary"), "is not a disk but a package"},
+		{"a compressed disk", pad("\x28\xb5\x2f\xfd"), "compressed (zstd): unpack it"},
+		{"an archive", pad(strings.Repeat("x", 257) + "ustar"), "an archive (tar)"},
+		{"a program", pad("\x7fELF"), "a program"},
+		{"a kernel with its boot sector", pad("MZ" + strings.Repeat("\x00", 508) + "\x55\xaa\x00\x00HdrS"), "a kernel"},
+		{"a disk of another program", pad("KDMV"), "qemu-img convert"},
+		{"an odd number of bytes", "plain text", "10 bytes are no whole number of sectors"},
+		{"nothing", "", "it is empty"},
+		{"a disk that begins as a program does", pad("{" + strings.Repeat("\x00", 509) + "\x55\xaa"), ""},
+		{"a blank disk", pad(""), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "file")
+			writeFile(t, path, c.content)
+			_, err := ParseDisk(path)
+			if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, ErrNotADisk) || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("ParseDisk() = %v, want %q", err, c.want)
+			}
+			if d, err := ParseDisk(path + ",format=raw"); err != nil && c.content != "" {
+				t.Errorf("ParseDisk() with a format = %v, %v", d, err)
 			}
 		})
 	}

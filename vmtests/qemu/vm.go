@@ -3,6 +3,8 @@ package qemu
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -12,6 +14,12 @@ const (
 	defaultMemoryMiB = 1024
 	defaultCPUs      = 1
 )
+
+// MaxCPUs is the most that both machine types take.
+const MaxCPUs = 255
+
+// displays are the windows that QEMU may have been built with, but for that of VNC, which needs an address.
+var displays = []string{"none", "gtk", "sdl", "curses", "cocoa", "dbus", "egl-headless", "spice-app"}
 
 // VM describes a virtual machine. The zero value of each field but Arch is a sensible default.
 type VM struct {
@@ -49,7 +57,7 @@ var platforms = map[string]platform{
 func platformOf(arch string) (platform, error) {
 	p, ok := platforms[arch]
 	if !ok {
-		return platform{}, fmt.Errorf("no machine for architecture %q; want amd64 or arm64", arch)
+		return platform{}, fmt.Errorf("no machine for architecture %q; want %s", arch, strings.Join(Arches(), " or "))
 	}
 	return p, nil
 }
@@ -66,6 +74,9 @@ func (v VM) Console() (string, error) {
 	return p.console, err
 }
 
+// Arches lists the architectures that a VM may have, as Go names them.
+func Arches() []string { return slices.Sorted(maps.Keys(platforms)) }
+
 // Args returns the arguments for Program, without those that say where the serial console goes. It reads nothing but v, so
 // the same VM has the same command line everywhere. All problems of v are reported at once.
 func (v VM) Args() ([]string, error) {
@@ -79,7 +90,7 @@ func (v VM) Args() ([]string, error) {
 	}
 	kernel, kernelErr := v.kernelArgs()
 	disks, diskErr := diskArgs(v.Disks)
-	if err := errors.Join(v.checkSizes(), kernelErr, diskErr); err != nil {
+	if err := errors.Join(v.checkSizes(), CheckDisplay(v.Display), kernelErr, diskErr); err != nil {
 		return nil, err
 	}
 	args := []string{"-nodefaults"}
@@ -114,10 +125,19 @@ func (v VM) checkSizes() error {
 	if v.MemoryMiB < 0 {
 		errs = append(errs, fmt.Errorf("memory of %d MiB: want a positive number", v.MemoryMiB))
 	}
-	if v.CPUs < 0 {
-		errs = append(errs, fmt.Errorf("%d CPUs: want a positive number", v.CPUs))
+	if v.CPUs < 0 || v.CPUs > MaxCPUs {
+		errs = append(errs, fmt.Errorf("%d CPUs: want 1 to %d", v.CPUs, MaxCPUs))
 	}
 	return errors.Join(errs...)
+}
+
+// CheckDisplay reports whether a value of -display names a window that some QEMU has; whether this one has it, it tells itself.
+func CheckDisplay(s string) error {
+	kind, _, _ := strings.Cut(s, ",")
+	if kind == "" || strings.HasPrefix(kind, "vnc=") || slices.Contains(displays, kind) {
+		return nil
+	}
+	return fmt.Errorf("display %q: want one of %s, or vnc=ADDRESS", s, strings.Join(displays, ", "))
 }
 
 func (v VM) accelArgs(p platform) ([]string, error) {

@@ -57,6 +57,8 @@ func TestArgsRefuses(t *testing.T) {
 		{"an unknown bus", VM{Arch: "amd64", Disks: []Disk{{Path: "x", Bus: "floppy"}}}, []string{`"floppy"`, "virtio-blk"}},
 		{"a write-protected AHCI disk", VM{Arch: "amd64", Disks: []Disk{{Path: "x", Bus: AHCI, ReadOnly: true}}}, []string{"snapshot"}},
 		{"a second SD card", VM{Arch: "amd64", Disks: []Disk{{Path: "x", Bus: SD}, {Path: "y", Bus: SD}}}, []string{"disk y"}},
+		{"more CPUs than a machine takes", VM{Arch: "amd64", CPUs: 9999}, []string{"9999 CPUs: want 1 to 255"}},
+		{"a window that no QEMU has", VM{Arch: "amd64", Display: "foo,gl=on"}, []string{`display "foo,gl=on": want one of none, gtk`}},
 		{"several problems at once, in order", VM{Arch: "amd64", MemoryMiB: -1, CPUs: -2, Disks: []Disk{{}}},
 			[]string{"memory of -1", "-2 CPUs", "disk 0 names no file"}},
 	}
@@ -81,7 +83,7 @@ func TestArgsRefuses(t *testing.T) {
 func TestParseDisk(t *testing.T) {
 	dir := t.TempDir()
 	raw, qcow2 := filepath.Join(dir, "a,b.img"), filepath.Join(dir, "c.img")
-	writeFile(t, raw, "QF")
+	writeFile(t, raw, strings.Repeat("QF", 256))
 	writeFile(t, qcow2, "QFI\xfb and more")
 	escaped := strings.ReplaceAll(raw, ",", ",,")
 	cases := []struct {
@@ -104,7 +106,7 @@ func TestParseDisk(t *testing.T) {
 			}
 		})
 	}
-	for _, bad := range []string{"", ",bus=usb", raw, escaped + ",bus=floppy", escaped + ",colour=red", filepath.Join(dir, "missing"), "/dev/zero", dir} {
+	for _, bad := range []string{"", ",bus=usb", raw, escaped + ",bus=floppy", escaped + ",colour=red", escaped + ",format=vmdk", filepath.Join(dir, "missing,format=raw"), filepath.Join(dir, "missing"), "/dev/zero", dir} {
 		if d, err := ParseDisk(bad); err == nil {
 			t.Errorf("ParseDisk(%q) = %v, want an error", bad, d)
 		}
@@ -112,11 +114,15 @@ func TestParseDisk(t *testing.T) {
 }
 
 func FuzzParseDisk(f *testing.F) {
-	for _, seed := range []string{"/disk", "/disk,bus=nvme,format=raw", "/disk,format=raw,serial=a,,b", ",,,"} {
+	disk := filepath.Join(f.TempDir(), "disk")
+	if err := os.WriteFile(disk, make([]byte, 512), 0o644); err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{"", ",bus=nvme,format=raw", ",format=raw,serial=a,,b", ",,,"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		d, err := ParseDisk(s)
+		d, err := ParseDisk(disk + s)
 		if err != nil {
 			return
 		}
