@@ -98,9 +98,15 @@ func closeSynced(f *os.File) error { return errors.Join(f.Sync(), f.Close()) }
 //   - kernel, initramfs, store
 //   - signature, then manifest: whoever finds the new manifest finds all that it names
 //   - last, what the former build had and this one has not is removed
+//
+// What it puts there has the same modes whatever the umask; only the output directory itself keeps to it, so that a private
+// one stays private.
 func (s *stage) publish(m images.Manifest, names []string) error {
 	dir := filepath.Join(s.out, "images")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
 	wanted := map[string]bool{}
