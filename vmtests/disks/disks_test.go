@@ -49,15 +49,15 @@ var extract = map[string]func(file, to string) []string{
 }
 
 func TestEachFileSystemHoldsTheFilesOfItsDirectory(t *testing.T) {
-	store, cache := makeStore(t), Cache{t.TempDir()}
+	store := makeStore(t)
 	for _, kind := range Types() {
 		t.Run(kind, func(t *testing.T) {
 			f := FileSystem{Type: kind, Label: "VENEER"}
 			if kind == "squashfs" {
 				f.Label = ""
 			}
-			file, err := cache.FileSystem(context.Background(), f, store)
-			if err != nil {
+			file := filepath.Join(t.TempDir(), "disk")
+			if err := f.Make(context.Background(), store, file); err != nil {
 				t.Fatal(err)
 			}
 			if got := blkid(t, file); !strings.Contains(got, "ID_FS_TYPE="+kind+"\n") || f.Label != "" && !strings.Contains(got, "ID_FS_LABEL=VENEER\n") {
@@ -108,79 +108,42 @@ func blkid(t *testing.T, file string) string {
 	return string(out)
 }
 
-func TestADiskIsMadeOnceForTheSameContent(t *testing.T) {
-	store, cache := makeStore(t), Cache{t.TempDir()}
-	made := func(f FileSystem) string {
-		t.Helper()
-		file, err := cache.FileSystem(context.Background(), f, store)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return file
-	}
-	first := made(FileSystem{Type: "squashfs"})
-	before, err := os.Stat(first)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again := made(FileSystem{Type: "squashfs"}); again != first {
-		t.Errorf("the same content became %s and %s", first, again)
-	}
-	if after, err := os.Stat(first); err != nil || !os.SameFile(before, after) {
-		t.Errorf("%s was made again", first)
-	}
-	if other := made(FileSystem{Type: "ext4", Label: "A"}); other == made(FileSystem{Type: "ext4", Label: "B"}) {
-		t.Error("two labels became one file")
-	}
-	if err := os.WriteFile(filepath.Join(store, "veneer/default"), []byte("2\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if other := made(FileSystem{Type: "squashfs"}); other == first {
-		t.Error("changed content became the same file")
-	}
-	if left, _ := filepath.Glob(filepath.Join(cache.Dir, ".part-*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
-}
-
-func TestAGPTDiskHasItsPartsWithTheirNames(t *testing.T) {
-	const disk, part = "11111111-2222-4333-8444-555555555555", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
-	cache := Cache{t.TempDir()}
-	image := filepath.Join(t.TempDir(), "image")
+func TestAPartitionedDiskHasItsPartsWithTheirNames(t *testing.T) {
+	const part, name = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee", `a store, with \ and ü`
+	dir := t.TempDir()
+	image, file := filepath.Join(dir, "image"), filepath.Join(dir, "disk")
 	content := append(make([]byte, 100<<10), "behind a hole"...)
 	if err := os.WriteFile(image, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, sector := range []int{512, 4096} {
-		file, err := cache.GPT(GPT{GUID: disk, Sector: sector, PowerOfTwo: true, Parts: []Part{{"a store", part, image}, {Name: "second", Image: image}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := os.Open(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		if info, err := f.Stat(); err != nil || info.Size() != 4*mib {
-			t.Errorf("size = %d, want 4 MiB (%v)", info.Size(), err)
-		}
-		table, err := gpt.Read(f, sector, sector)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(table.Partitions) < 2 || !strings.EqualFold(table.GUID, disk) || table.Partitions[0].Name != "a store" ||
-			!strings.EqualFold(table.Partitions[0].GUID, part) || table.Partitions[1].Name != "second" {
-			t.Errorf("table = %+v", table)
-		}
+	if err := Partition(file, Part{name, part, image}, Part{Name: "second", Image: image}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	table, err := gpt.Read(f, sector, sector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(table.Partitions) < 2 || table.Partitions[0].Name != name || !strings.EqualFold(table.Partitions[0].GUID, part) || table.Partitions[1].Name != "second" {
+		t.Errorf("table = %+v", table)
+	}
+	for _, at := range []int64{1 * mib, 2 * mib} {
 		got := make([]byte, len(content))
-		if _, err := f.ReadAt(got, 2*mib); err != nil || !bytes.Equal(got, content) {
-			t.Errorf("the second part does not hold its image (%v)", err)
+		if _, err := f.ReadAt(got, at); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("the part at %d does not hold its image (%v)", at, err)
 		}
+	}
+	if out, err := exec.Command("sfdisk", "--verify", file).CombinedOutput(); err != nil || !strings.Contains(string(out), "No errors detected") {
+		t.Errorf("sfdisk --verify: %v: %s", err, out)
 	}
 }
 
 func TestWhatCannotBeMadeIsRefused(t *testing.T) {
-	store, cache := makeStore(t), Cache{t.TempDir()}
+	store := makeStore(t)
 	spaced := filepath.Join(t.TempDir(), "with space")
 	if err := os.CopyFS(spaced, os.DirFS(store)); err != nil {
 		t.Fatal(err)
@@ -203,12 +166,20 @@ func TestWhatCannotBeMadeIsRefused(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			if file, err := cache.FileSystem(context.Background(), c.f, c.dir); err == nil || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("FileSystem() = %s, %v; want an error that says %q", file, err, c.says)
+			if err := c.f.Make(context.Background(), c.dir, filepath.Join(t.TempDir(), "disk")); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("Make() = %v; want an error that says %q", err, c.says)
 			}
 		})
 	}
-	if _, err := cache.GPT(GPT{Parts: []Part{{Image: store + "/none"}}}); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("GPT() of a missing image = %v", err)
+	file := filepath.Join(t.TempDir(), "disk")
+	if err := Partition(file, Part{Image: store + "/none"}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Partition() of a missing image = %v", err)
+	}
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := Partition(file, Part{Image: empty}); err == nil || !strings.Contains(err.Error(), "partition 1: "+empty+" is empty") {
+		t.Errorf("Partition() of an empty image = %v", err)
 	}
 }

@@ -19,7 +19,6 @@ type FileSystem struct {
 	Type  string // one of Types
 	Label string // squashfs has none
 	UUID  string // ext4, btrfs, xfs; of vfat the serial, 8 hex digits; the others have none to give
-	Size  int64  // bytes, rounded up to what the content needs; iso9660 and squashfs are as large as they are
 }
 
 const (
@@ -78,18 +77,21 @@ func Types() []string {
 	return types
 }
 
-// FileSystem returns a file that holds the files of dir on a file system.
-func (c Cache) FileSystem(ctx context.Context, f FileSystem, dir string) (string, error) {
+// Make writes a file that holds the files of dir on a file system. A store holds files and directories only.
+func (f FileSystem) Make(ctx context.Context, dir, file string) error {
 	m, ok := makers[f.Type]
 	switch {
 	case !ok:
-		return "", fmt.Errorf("make %q: unknown file system; want one of %s", f.Type, strings.Join(Types(), ", "))
+		return fmt.Errorf("make %q: unknown file system; want one of %s", f.Type, strings.Join(Types(), ", "))
 	case f.Label != "" && !m.label:
-		return "", fmt.Errorf("make %s: it has no label; put it on a partition with a name", f.Type)
+		return fmt.Errorf("make %s: it has no label; put it on a partition with a name", f.Type)
 	case f.UUID != "" && !m.uuid:
-		return "", fmt.Errorf("make %s: it has no UUID that could be chosen", f.Type)
+		return fmt.Errorf("make %s: it has no UUID that could be chosen", f.Type)
 	}
-	return c.keep(f.Type, f, []string{dir}, func(file string) error { return m.make(ctx, f, dir, file) })
+	if err := m.make(ctx, f, dir, file); err != nil {
+		return fmt.Errorf("make %s: %w", f.Type, err)
+	}
+	return nil
 }
 
 func (m maker) make(ctx context.Context, f FileSystem, dir, file string) error {
@@ -101,12 +103,12 @@ func (m maker) make(ctx context.Context, f FileSystem, dir, file string) error {
 	for i, e := range entries {
 		names[i] = e.Name()
 	}
+	content, err := contentSize(dir)
+	if err != nil {
+		return err
+	}
 	if m.least > 0 {
-		content, err := contentSize(dir)
-		if err != nil {
-			return err
-		}
-		if err := truncate(file, max(m.least, f.Size, content+content/8+m.least/2)); err != nil {
+		if err := truncate(file, content+content/4+m.least); err != nil {
 			return err
 		}
 	}
@@ -126,15 +128,19 @@ func (m maker) make(ctx context.Context, f FileSystem, dir, file string) error {
 // contentSize is the room that the files below dir take.
 func contentSize(dir string) (int64, error) {
 	var total int64
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		info, err := d.Info()
-		if err == nil {
-			total += (info.Size()+grain-1)/grain*grain + grain
+		if err != nil {
+			return err
 		}
-		return err
+		if !info.IsDir() && !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is neither a file nor a directory: a store holds nothing else", path)
+		}
+		total += (info.Size()+grain-1)/grain*grain + grain
+		return nil
 	})
 	return (total + mib - 1) / mib * mib, err
 }

@@ -4,86 +4,51 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/bits"
 	"os"
 	"strings"
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
 )
 
-// GPT says how file systems become a partitioned disk.
-type GPT struct {
-	GUID       string // of the disk; empty: a fixed one
-	Sector     int    // bytes of a logical sector; 512 when 0
-	PowerOfTwo bool   // as large as an SD card in QEMU has to be
-	Parts      []Part
-}
-
 // Part is one partition.
 type Part struct {
 	Name  string // PARTLABEL
-	GUID  string // PARTUUID; empty: fixed by the place in the table
+	GUID  string // PARTUUID; empty: any
 	Image string // the file that becomes its content
 }
 
-// Each partition starts at a whole MiB, and the last one leaves room for the backup of the table.
+// Of a partition table. Each partition starts at a whole MiB, and the last one leaves room for the backup of the table.
 const (
+	sector = 512
 	align  = mib
 	margin = mib
 )
 
-// GPT returns a disk with a partition for each part, in order.
-func (c Cache) GPT(g GPT) (string, error) {
-	if g.Sector == 0 {
-		g.Sector = 512
-	}
-	if g.GUID == "" {
-		g.GUID = "4D0D97A1-7B0C-4F1E-9E57-5E4EE7000000"
-	}
-	images := make([]string, len(g.Parts))
-	for i := range g.Parts {
-		images[i] = g.Parts[i].Image
-	}
-	recipe := g
-	recipe.Parts = nil
-	for _, p := range g.Parts {
-		recipe.Parts = append(recipe.Parts, Part{Name: p.Name, GUID: p.GUID}) // the content counts, not where it lies
-	}
-	return c.keep("gpt", recipe, images, g.write)
-}
-
-func (g GPT) write(file string) error {
-	table := &gpt.Table{LogicalSectorSize: g.Sector, PhysicalSectorSize: g.Sector, ProtectiveMBR: true, GUID: strings.ToUpper(g.GUID)}
+// Partition writes a disk with a GPT that has a partition for each part, in order.
+func Partition(file string, parts ...Part) error {
+	table := &gpt.Table{LogicalSectorSize: sector, PhysicalSectorSize: sector, ProtectiveMBR: true}
 	at := int64(align)
-	for i, p := range g.Parts {
+	for i, p := range parts {
 		info, err := os.Stat(p.Image)
 		if err != nil {
-			return err
+			return fmt.Errorf("partition %d: %w", i+1, err)
 		}
 		if info.Size() == 0 {
 			return fmt.Errorf("partition %d: %s is empty", i+1, p.Image)
 		}
 		size := (info.Size() + align - 1) / align * align
-		guid := p.GUID
-		if guid == "" {
-			guid = fmt.Sprintf("4D0D97A1-7B0C-4F1E-9E57-5E4EE70000%02X", i+1)
-		}
-		table.Partitions = append(table.Partitions, &gpt.Partition{Index: i + 1, Type: gpt.LinuxFilesystem, Name: p.Name, GUID: strings.ToUpper(guid),
-			Start: uint64(at) / uint64(g.Sector), End: uint64(at+size)/uint64(g.Sector) - 1})
+		table.Partitions = append(table.Partitions, &gpt.Partition{Index: i + 1, Type: gpt.LinuxFilesystem, Name: p.Name, GUID: strings.ToUpper(p.GUID),
+			Start: uint64(at / sector), End: uint64((at+size)/sector - 1)})
 		at += size
-	}
-	size := at + margin
-	if g.PowerOfTwo {
-		size = 1 << bits.Len64(uint64(size-1))
 	}
 	f, err := os.Create(file)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(f.Truncate(size), table.Write(f, size))
-	for i, p := range g.Parts {
+	err = errors.Join(f.Truncate(at+margin), table.Write(f, at+margin))
+	for i, p := range parts {
 		if err == nil {
-			err = copyInto(f, int64(table.Partitions[i].Start)*int64(g.Sector), p.Image)
+			err = copyInto(f, int64(table.Partitions[i].Start)*sector, p.Image)
 		}
 	}
 	return errors.Join(err, f.Close())
