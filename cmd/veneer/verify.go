@@ -19,16 +19,18 @@ func verifyCommand() *cobra.Command {
 		asJSON bool
 	)
 	cmd := &cobra.Command{
-		Use:   "verify [out/ | STORE | MANIFEST | IMAGE]",
+		Use:   "verify [out/ | STORE | STORE.img | MANIFEST | IMAGE]",
 		Short: "Check signature, digests and every block",
-		Long: `Check a build output, a store, a manifest or an image: the signature, the digests of kernel and initramfs, and every
-block of every image. Everything that is wrong is listed; the exit code is 1 then.
+		Long: `Check a build output, a store, a store in an ext4 image, a manifest or an image: the signature, the digests of kernel
+and initramfs, and every block of every image. Nothing is mounted. Everything that is wrong is listed; the exit code is 1
+then.
 
 Without --key the keys that the initramfs of the output trusts are used. That shows that the output would boot, not who
 made it: whoever can replace the manifest there can replace the initramfs too.`,
 		Example: `  veneer verify
   veneer verify --key release.pub out/
-  veneer verify --key release.pub /mnt/veneer`,
+  veneer verify --key release.pub /mnt/veneer
+  veneer verify --key release.pub store.img`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec := build.VerifySpec{Path: pathOrOut(args)}

@@ -42,15 +42,15 @@ type KernelFile struct {
 // Kind is a kind of file or directory that the command knows.
 type Kind string
 
-// The kinds. Only the first four can be verified.
+// The kinds. Only the first five can be verified.
 const (
 	KindOutput     Kind = "output"
 	KindStore      Kind = "store"
+	KindFileSystem Kind = "filesystem" // with a store in it
 	KindManifest   Kind = "manifest"
 	KindImage      Kind = "image"
 	KindInitramfs  Kind = "initramfs"
 	KindKernel     Kind = "kernel"
-	KindFileSystem Kind = "filesystem"
 	KindDisk       Kind = "disk"
 )
 
@@ -209,7 +209,7 @@ func unreadable(path string, kind Kind) error {
 	case KindDisk:
 		return fmt.Errorf("%s is a disk with partitions: name the store on one of them, once it is mounted (losetup -P, mount -o ro)", path)
 	case KindFileSystem:
-		return fmt.Errorf("%s is an ext4 file system: %s", path, storeRemedy(path))
+		return fmt.Errorf("%s is an ext4 file system: check the store in it with veneer verify --key KEY %s", path, path)
 	}
 	return fmt.Errorf("%s is a %s, which only the manifest of its build vouches for: veneer verify OUTPUT", path, kind)
 }

@@ -53,10 +53,11 @@ func (v Verification) Err() error {
 	return errors.Join(errs...)
 }
 
-// Verify checks a build output, a store, a manifest or an image:
+// Verify checks a build output, a store, a file system image with a store in it, a manifest or an image:
 //
 //	output    signature, manifest, digests of kernel and initramfs, each block of each image
 //	store     the default; for each deployment signature, manifest, each block of each image
+//	          (the same for one that lies in an ext4 image, such as store.img: nothing is mounted)
 //	manifest  signature, manifest
 //	image     each block, against the ID in the file's name or else in its own hash tree
 //
@@ -71,10 +72,12 @@ func Verify(ctx context.Context, spec VerifySpec) (Verification, error) {
 	case KindOutput:
 		err = v.output(ctx, spec.Path)
 	case KindStore:
-		err = v.store(ctx, spec.Path)
+		err = v.store(ctx, directory(spec.Path))
+	case KindFileSystem:
+		err = v.fileSystem(ctx, spec.Path)
 	case KindManifest:
 		v.trust(filepath.Dir(spec.Path))
-		_, _ = v.manifest("", filepath.Dir(spec.Path), filepath.Base(spec.Path))
+		_, _ = v.manifest("", directory(filepath.Dir(spec.Path)), filepath.Base(spec.Path))
 		v.note("neither the kernel, the initramfs nor the images were read; name the directory to check them")
 	case KindImage:
 		err = v.imageAlone(ctx, spec.Path)
@@ -130,20 +133,18 @@ func (v *verifier) trust(dir string) {
 
 func (v *verifier) output(ctx context.Context, dir string) error {
 	v.trust(dir)
-	man, err := v.manifest("", dir, images.ManifestName)
+	man, err := v.manifest("", directory(dir), images.ManifestName)
 	if err != nil {
 		return nil
 	}
-	paths := make([]string, len(man.Images))
 	v.total = man.Kernel.Size + man.Initramfs.Size
-	for i, img := range man.Images {
-		paths[i] = filepath.Join(dir, images.ImagePath(img.ID))
+	for _, img := range man.Images {
 		v.total += img.Verity.DataBlocks * verity.BlockSize
 	}
 	v.file(ctx, "kernel", filepath.Join(dir, man.Kernel.Name), man.Kernel.File)
 	v.file(ctx, "initramfs", filepath.Join(dir, man.Initramfs.Name), man.Initramfs)
-	for i, img := range man.Images {
-		v.image(ctx, "", paths[i], img)
+	for _, img := range man.Images {
+		v.image(ctx, "", directory(dir), img)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, storeImageFile)); err == nil {
 		v.storeImage(ctx, dir, man)
@@ -152,30 +153,30 @@ func (v *verifier) output(ctx context.Context, dir string) error {
 }
 
 // manifest checks a signature before it parses what was signed. The error says that there is no manifest to go on with.
-func (v *verifier) manifest(prefix, dir, name string) (images.Manifest, error) {
-	text, err := readSmall(filepath.Join(dir, name), images.MaxManifest)
+func (v *verifier) manifest(prefix string, in place, name string) (images.Manifest, error) {
+	text, err := readIn(in, name, images.MaxManifest)
 	if err != nil {
 		v.add(prefix+"manifest", "", err)
 		return images.Manifest{}, err
 	}
-	detail, err := checkSignature(text, filepath.Join(dir, name+".minisig"), v.Keys)
+	detail, err := checkSignature(text, in, name+".minisig", v.Keys)
 	v.add(prefix+"signature", detail, err)
 	man, err := images.ParseManifest(text)
 	if err != nil {
-		err = fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
+		err = fmt.Errorf("%s: %w", in.at(name), err)
 	}
 	v.add(prefix+"manifest", fmt.Sprintf("%s %s, epoch %d, %s, %s", man.Name, man.Version, man.Epoch, man.Architecture, count(int64(len(man.Images)), "image")), err)
 	return man, err
 }
 
-func checkSignature(text []byte, path string, keys []Key) (string, error) {
-	raw, err := readSmall(path, images.MaxSignature)
+func checkSignature(text []byte, in place, name string, keys []Key) (string, error) {
+	raw, err := readIn(in, name, images.MaxSignature)
 	if err != nil {
 		return "", err
 	}
 	sig, err := images.ParseSignature(raw)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
+		return "", fmt.Errorf("%s: %w", in.at(name), err)
 	}
 	public := make([]images.PublicKey, len(keys))
 	for i, k := range keys {
@@ -185,14 +186,14 @@ func checkSignature(text []byte, path string, keys []Key) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name := ""
+	file := ""
 	for _, k := range keys {
 		if k.PublicKey == signer {
-			name = " (" + k.Name + ")"
+			file = " (" + k.Name + ")"
 			break
 		}
 	}
-	return fmt.Sprintf("key %s%s, %s", signer.ID, name, printable(sig.TrustedComment)), nil
+	return fmt.Sprintf("key %s%s, %s", signer.ID, file, printable(sig.TrustedComment)), nil
 }
 
 // file checks the size and the digest of a file that the manifest names.
@@ -229,76 +230,6 @@ func (v *verifier) file(ctx context.Context, what, path string, want images.File
 		}
 		return nil
 	}())
-}
-
-// image checks each block of an image against its entry in the manifest.
-func (v *verifier) image(ctx context.Context, prefix, path string, want images.Image) {
-	what := prefix + string(want.Role)
-	if want.Name != string(want.Role) {
-		what += " " + want.Name
-	}
-	v.add(what, fmt.Sprintf("%s, %s %s, %s", want.ID, want.FileSystem, FormatBytes(want.Size), count(want.Verity.DataBlocks, "block")), func() error {
-		start := v.done
-		defer func() { v.done = start + want.Verity.DataBlocks*verity.BlockSize }()
-		f, size, err := openRegular(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if size != want.Size {
-			return fmt.Errorf("%s has %s, the manifest says %d: the copy is incomplete, or not the one that was signed", path, count(size, "byte"), want.Size)
-		}
-		salt, err := hex.DecodeString(want.Verity.Salt)
-		if err != nil {
-			return err
-		}
-		root, err := hex.DecodeString(want.ID)
-		if err != nil {
-			return err
-		}
-		p := verity.Params{DataBlocks: want.Verity.DataBlocks, HashOffset: want.Verity.HashOffset, Salt: salt}
-		if err := verity.Verify(ctx, f, p, [32]byte(root), v.progressFrom(start)); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-		return v.superblocks(f, size, want)
-	}())
-}
-
-// superblocks compares what the image says of itself with the manifest. The init reads none of it, but people's tools do.
-func (v *verifier) superblocks(f io.ReaderAt, size int64, want images.Image) error {
-	got, err := ReadImage(f, size)
-	if err != nil {
-		return fmt.Errorf("each block is good, but its superblocks are not: %w", err)
-	}
-	t := got.Verity
-	if got.FileSystem.Type != want.FileSystem || t.HashOffset != want.Verity.HashOffset || t.Salt != want.Verity.Salt || t.Behind != 0 {
-		return fmt.Errorf("each block is good, but its superblocks say %s with hashes at byte %d and %s behind them, the manifest %s at byte %d",
-			got.FileSystem.Type, t.HashOffset, count(t.Behind, "byte"), want.FileSystem, want.Verity.HashOffset)
-	}
-	return nil
-}
-
-func (v *verifier) imageAlone(ctx context.Context, path string) error {
-	f, size, err := openRegular(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	v.KeysFrom = "not needed"
-	name := filepath.Base(path)
-	img, err := ReadImage(f, size)
-	if err == nil {
-		err = img.Verity.CheckID(name)
-	}
-	if err == nil {
-		v.total = img.Verity.params.DataBlocks * verity.BlockSize
-		err = verity.Verify(ctx, f, img.Verity.params, img.Verity.root, v.progressFrom(0))
-	}
-	v.add("image", fmt.Sprintf("%s, %s %s, %s", img.Verity.ID, img.FileSystem.Type, FormatBytes(size), count(img.Verity.DataBlocks, "block")), err)
-	if images.CheckID(trimImage(name)) != nil {
-		v.note("the file is not named for its ID: this shows that it is undamaged, not which image it is; compare the ID with a signed manifest")
-	}
-	return nil
 }
 
 func (v *verifier) advance(n int64) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,18 +15,24 @@ import (
 	"veneer/images/verity"
 )
 
-// store checks what a store at dir holds: every deployment, and the default among them.
-func (v *verifier) store(ctx context.Context, dir string) error {
+// errNoKeys is the error of a store that was to be checked without a key.
+var errNoKeys = errors.New("a store holds no keys: name the public keys to trust with --key")
+
+// store checks what a store holds: every deployment, and the default among them.
+func (v *verifier) store(ctx context.Context, in place) error {
 	if v.spec.Keys == nil {
-		return errors.New("a store holds no keys: name the public keys to trust with --key")
+		return errNoKeys
 	}
 	v.Keys, v.KeysFrom = v.spec.Keys, "given"
-	files := os.DirFS(dir)
-	serials, junk, err := images.Deployments(files)
+	return v.deployments(ctx, in)
+}
+
+func (v *verifier) deployments(ctx context.Context, in place) error {
+	serials, junk, err := images.Deployments(in)
 	if err != nil {
 		return err
 	}
-	def, err := images.Default(files)
+	def, err := images.Default(in)
 	if err == nil && !slices.Contains(serials, def) {
 		err = fmt.Errorf("it names deployment %s, which is not in the store", def)
 	}
@@ -37,17 +45,17 @@ func (v *verifier) store(ctx context.Context, dir string) error {
 	}
 	seen := map[images.Image]bool{}
 	for _, serial := range serials {
-		v.deployment(ctx, dir, serial, seen)
+		v.deployment(ctx, in, serial, seen)
 	}
-	v.unused(dir, seen)
+	v.unused(in, seen)
 	v.note("kernel and initramfs are not in the store; check them in the build output")
 	return nil
 }
 
 // deployment checks one deployment, and each of its images that was not seen with the very same parameters before.
-func (v *verifier) deployment(ctx context.Context, dir, serial string, seen map[images.Image]bool) {
+func (v *verifier) deployment(ctx context.Context, in place, serial string, seen map[images.Image]bool) {
 	prefix := "deployment " + serial + ": "
-	man, err := v.manifest(prefix, filepath.Join(dir, images.DeploymentPath(serial)), images.ManifestName)
+	man, err := v.manifest(prefix, in, path.Join(images.DeploymentPath(serial), images.ManifestName))
 	if err != nil {
 		return
 	}
@@ -61,26 +69,30 @@ func (v *verifier) deployment(ctx context.Context, dir, serial string, seen map[
 		v.total += img.Verity.DataBlocks * verity.BlockSize
 	}
 	for _, img := range fresh {
-		v.image(ctx, prefix, filepath.Join(dir, images.ImagePath(img.ID)), img)
+		v.image(ctx, prefix, in, img)
 	}
 }
 
 // unused counts the files among the images that no deployment names.
-func (v *verifier) unused(dir string, seen map[images.Image]bool) {
-	d, err := os.Open(filepath.Join(dir, filepath.Dir(images.ImagePath("x"))))
+func (v *verifier) unused(in place, seen map[images.Image]bool) {
+	f, err := in.Open(path.Dir(images.ImagePath("x")))
 	if err != nil {
 		return // images that are missing were reported where they are named
 	}
-	defer d.Close()
+	defer f.Close()
+	d, ok := f.(fs.ReadDirFile)
+	if !ok {
+		return
+	}
 	named := map[string]bool{}
 	for img := range seen {
 		named[img.ID] = true
 	}
 	const most = 4096
-	names, _ := d.Readdirnames(most) // what cannot be listed is in no deployment's way
+	list, _ := d.ReadDir(most) // what cannot be listed is in no deployment's way
 	var idle int64
-	for _, name := range names {
-		if !named[trimImage(name)] {
+	for _, f := range list {
+		if !named[trimImage(f.Name())] {
 			idle++
 		}
 	}
@@ -96,8 +108,3 @@ func isStore(dir string) bool {
 }
 
 func trimImage(name string) string { return strings.TrimSuffix(name, ".img") }
-
-// storeRemedy tells how to look into a file system image.
-func storeRemedy(path string) string {
-	return fmt.Sprintf("unpack it with debugfs -R 'rdump /%s DIR' %s, then run veneer verify --key KEY DIR/%s", storeDir, path, storeDir)
-}

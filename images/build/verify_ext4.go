@@ -1,0 +1,272 @@
+package build
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"veneer/images"
+)
+
+// fileSystem checks the store in an ext4 image that lies alone, or in a build output, whose keys then count as they do for
+// the output itself.
+func (v *verifier) fileSystem(ctx context.Context, file string) error {
+	if _, err := os.Lstat(filepath.Join(filepath.Dir(file), initramfsFile)); err != nil && v.spec.Keys == nil {
+		return fmt.Errorf("%s: %w", file, errNoKeys)
+	}
+	in, err := openExt4(ctx, file)
+	if err != nil {
+		return err
+	}
+	defer in.f.Close()
+	for _, in.dir = range []string{storeDir, "."} {
+		if _, err = in.Stat(path.Dir(images.DeploymentPath("1"))); err == nil {
+			v.trust(filepath.Dir(file))
+			v.note("the file system around the store was read as far as the store goes; e2fsck -fn checks all of it")
+			return v.deployments(ctx, in)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return fmt.Errorf("%s is an ext4 file system without a store: there is no directory /%s/%s in it", file, storeDir, path.Dir(images.DeploymentPath("1")))
+}
+
+// ext4 is a directory in an ext2, ext3 or ext4 image. debugfs(8) tells where files lie in the image, after it has checked its
+// checksums, so that nothing has to be mounted and nothing is copied.
+type ext4 struct {
+	ctx     context.Context
+	debugfs string
+	f       *os.File
+	block   int64 // bytes
+	dir     string
+}
+
+// openExt4 reads the superblock, of which only the size of a block counts here.
+func openExt4(ctx context.Context, file string) (*ext4, error) {
+	debugfs, err := findTool("debugfs")
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	const superblock, logBlockSize = 1024, 24 // Documentation/filesystems/ext4/super.rst
+	var b [4]byte
+	_, err = f.ReadAt(b[:], superblock+logBlockSize)
+	log := binary.LittleEndian.Uint32(b[:])
+	if err == nil && log > 6 {
+		err = fmt.Errorf("blocks of 2^%d bytes", 10+int64(log))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: ext4 superblock: %w", file, err), f.Close())
+	}
+	return &ext4{ctx: ctx, debugfs: debugfs, f: f, block: 1024 << log}, nil
+}
+
+func (e *ext4) at(name string) string { return e.f.Name() + ": /" + path.Join(e.dir, name) }
+
+// ask has debugfs carry out a request with the path of name.
+func (e *ext4) ask(request, name string) (string, error) {
+	fail := func(err error) (string, error) { return "", &fs.PathError{Op: "read", Path: e.at(name), Err: err} }
+	full := "/" + path.Join(e.dir, name)
+	if strings.Trim(full, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._+-") != "" {
+		return fail(errors.New("no name in a store")) // nor one that debugfs would take as it is
+	}
+	const most = 16 << 20 // of a listing
+	out, said := &tail{limit: most}, &tail{limit: maxMessages}
+	cmd := exec.CommandContext(e.ctx, e.debugfs, "-R", request+" "+full, e.f.Name())
+	cmd.Env = []string{"LC_ALL=C", "DEBUGFS_PAGER=cat"}
+	cmd.Stdout, cmd.Stderr = out, said
+	if err := cmd.Run(); err != nil {
+		return fail(err)
+	}
+	// debugfs succeeds whatever happens; the first of its messages is its version.
+	_, message, _ := strings.Cut(said.buf.String(), "\n")
+	switch {
+	case strings.Contains(message, "File not found by ext2_lookup"):
+		return fail(fs.ErrNotExist)
+	case strings.TrimSpace(message) != "":
+		return fail(errors.New(strings.Join(strings.Fields(message), " ")))
+	case out.buf.Len() == most:
+		return fail(fmt.Errorf("debugfs says more than %d bytes about it", most))
+	}
+	return out.buf.String(), nil
+}
+
+var (
+	statType = regexp.MustCompile(`^Inode: \d+ +Type: (\w+) `)
+	statSize = regexp.MustCompile(`(?m)^User: .* Size: (\d+)$`)
+	extent   = regexp.MustCompile(`\((\d+)(?:-(\d+))?(\[u\])?\):(\d+)`)
+)
+
+// Stat tells kind and size of a file, and Open lists a directory.
+func (e *ext4) Stat(name string) (fs.FileInfo, error) {
+	f, err := e.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return f.Stat()
+}
+
+// Open returns a directory that can be listed, or a file that can be read at any offset.
+func (e *ext4) Open(name string) (fs.File, error) {
+	text, err := e.ask("stat", name)
+	if err != nil {
+		return nil, err
+	}
+	f := &ext4File{e: e, name: name}
+	kind, size := statType.FindStringSubmatch(text), statSize.FindStringSubmatch(text)
+	if kind == nil || size == nil {
+		return nil, &fs.PathError{Op: "read", Path: e.at(name), Err: errors.New("debugfs says nothing about it that veneer understands")}
+	}
+	switch kind[1] {
+	case "regular":
+	case "directory":
+		f.mode = fs.ModeDir
+		return f, nil
+	default:
+		f.mode = fs.ModeIrregular
+		return f, nil
+	}
+	if f.size, err = strconv.ParseInt(size[1], 10, 64); err != nil {
+		return nil, &fs.PathError{Op: "read", Path: e.at(name), Err: err}
+	}
+	if f.extents, err = parseExtents(text); err != nil {
+		return nil, &fs.PathError{Op: "read", Path: e.at(name), Err: err}
+	}
+	return f, nil
+}
+
+// ext4Extent is a run of blocks of a file that lie one behind the other in the image.
+type ext4Extent struct{ first, last, at int64 }
+
+// parseExtents reads the last list of debugfs's stat: (0-511):34816-35327, (512):36000. Blocks of the file's own map have a name
+// in the place of a number, and those that were allocated and never written a mark.
+func parseExtents(text string) ([]ext4Extent, error) {
+	i := max(strings.LastIndex(text, "\nEXTENTS:\n"), strings.LastIndex(text, "\nBLOCKS:\n"))
+	if i < 0 {
+		return nil, errors.New("debugfs does not say where it lies")
+	}
+	var list []ext4Extent
+	for _, m := range extent.FindAllStringSubmatch(text[i:], -1) {
+		if m[3] != "" {
+			continue // reads as zeros
+		}
+		first, err := strconv.ParseInt(m[1], 10, 64)
+		last, lerr := first, error(nil)
+		if m[2] != "" {
+			last, lerr = strconv.ParseInt(m[2], 10, 64)
+		}
+		at, aerr := strconv.ParseInt(m[4], 10, 64)
+		const most = 1 << 48 // blocks of any ext4
+		if err := errors.Join(err, lerr, aerr); err != nil || first > last || last > most || at > most {
+			return nil, fmt.Errorf("debugfs says that it lies at %q", m[0])
+		}
+		if n := len(list); n > 0 && list[n-1].last >= first {
+			return nil, fmt.Errorf("debugfs says twice where block %d lies", first)
+		}
+		list = append(list, ext4Extent{first, last, at})
+	}
+	return list, nil
+}
+
+// ext4File is an open file or directory.
+type ext4File struct {
+	e       *ext4
+	name    string
+	mode    fs.FileMode
+	size    int64
+	extents []ext4Extent // in order
+	offset  int64        // of Read
+}
+
+func (f *ext4File) Close() error               { return nil }
+func (f *ext4File) Stat() (fs.FileInfo, error) { return f, nil }
+func (f *ext4File) Name() string               { return path.Base(f.name) }
+func (f *ext4File) Size() int64                { return f.size }
+func (f *ext4File) Mode() fs.FileMode          { return f.mode }
+func (f *ext4File) ModTime() time.Time         { return time.Time{} }
+func (f *ext4File) IsDir() bool                { return f.mode.IsDir() }
+func (f *ext4File) Sys() any                   { return nil }
+func (f *ext4File) Type() fs.FileMode          { return f.mode }
+func (f *ext4File) Info() (fs.FileInfo, error) { return f, nil }
+
+func (f *ext4File) Read(b []byte) (int, error) {
+	n, err := f.ReadAt(b[:min(int64(len(b)), max(0, f.size-f.offset))], f.offset)
+	f.offset += int64(n)
+	if n == 0 && err == nil && len(b) > 0 {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// ReadAt reads from the image, and zeros where the file has a hole.
+func (f *ext4File) ReadAt(b []byte, offset int64) (n int, err error) {
+	for n < len(b) {
+		if offset >= f.size {
+			return n, io.EOF
+		}
+		block, within := offset/f.e.block, offset%f.e.block
+		i, _ := slices.BinarySearchFunc(f.extents, block, func(x ext4Extent, block int64) int {
+			return int(min(1, max(-1, x.last-block)))
+		})
+		part := b[n:min(int64(len(b)), int64(n)+f.size-offset)]
+		if i < len(f.extents) && f.extents[i].first <= block {
+			x := f.extents[i]
+			part = part[:min(int64(len(part)), (x.last+1)*f.e.block-offset)]
+			if _, err := f.e.f.ReadAt(part, (x.at+block-x.first)*f.e.block+within); err != nil {
+				if errors.Is(err, io.EOF) {
+					err = io.ErrUnexpectedEOF
+				}
+				return n, &fs.PathError{Op: "read", Path: f.e.at(f.name), Err: err}
+			}
+		} else {
+			if i < len(f.extents) {
+				part = part[:min(int64(len(part)), f.extents[i].first*f.e.block-offset)]
+			}
+			clear(part)
+		}
+		n += len(part)
+		offset += int64(len(part))
+	}
+	return n, nil
+}
+
+// ReadDir lists the directory at once.
+func (f *ext4File) ReadDir(most int) ([]fs.DirEntry, error) {
+	text, err := f.e.ask("ls -p", f.name)
+	if err != nil {
+		return nil, err
+	}
+	var list []fs.DirEntry
+	for line := range strings.Lines(text) {
+		// /INODE/MODE/UID/GID/NAME/SIZE/, and what is spelt otherwise is no name in a store.
+		field := strings.Split(strings.TrimSuffix(line, "\n"), "/")
+		if len(field) != 8 || field[5] == "." || field[5] == ".." || most > 0 && len(list) == most {
+			continue
+		}
+		entry := &ext4File{e: f.e, name: field[5], mode: fs.ModeIrregular}
+		switch mode, _ := strconv.ParseUint(field[2], 8, 32); mode &^ 0o7777 {
+		case 0o040000:
+			entry.mode = fs.ModeDir
+		case 0o100000:
+			entry.mode = 0
+		}
+		list = append(list, entry)
+	}
+	return list, nil
+}
