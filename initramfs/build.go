@@ -1,6 +1,7 @@
 package initramfs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,7 +71,7 @@ func build(ctx context.Context, w io.Writer, s Spec) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	records, err := s.records(chosen)
+	records, err := s.records(ctx, chosen)
 	if err != nil {
 		return Report{}, err
 	}
@@ -86,11 +87,13 @@ func build(ctx context.Context, w io.Writer, s Spec) (Report, error) {
 		report.Raw += p.Raw
 		report.Compressed += int64(len(p.Packed))
 	}
-	own, err := pack(ctx, w, s.Level, records)
+	own, err := pack(ctx, w, s.level(), records)
 	report.Raw += own.raw
 	report.Compressed += own.packed
 	return report, err
 }
+
+func (s Spec) level() int { return cmp.Or(s.Level, DefaultLevel) }
 
 // programs returns the packed archives of PID 1 and the rescue tools.
 func (s Spec) programs() ([]Packed, error) {
@@ -113,7 +116,7 @@ func (s Spec) programs() ([]Packed, error) {
 }
 
 // records lists the files that depend on the Spec, in the order in which the kernel unpacks them.
-func (s Spec) records(chosen *selection) ([]cpio.Record, error) {
+func (s Spec) records(ctx context.Context, chosen *selection) ([]cpio.Record, error) {
 	records := []cpio.Record{
 		// Before it has mounted devtmpfs, PID 1 has this node and no other.
 		cpio.CharDev("dev/console", 0o600, 5, 1),
@@ -132,11 +135,19 @@ func (s Spec) records(chosen *selection) ([]cpio.Record, error) {
 	if s.AllowUnsigned {
 		records = append(records, file("etc/veneer/allow-unsigned", 0o644, nil))
 	}
+	hand, reserve := chosen.split(s.Need)
 	// The large ones first, next to what resembles them: that packs a little better. PID 1 goes by the index.
-	bySize := slices.Clone(chosen.order)
+	bySize := slices.Clone(hand)
 	slices.SortStableFunc(bySize, func(a, b *module) int { return len(b.data) - len(a.data) })
 	for _, m := range bySize {
 		records = append(records, file("lib/modules/"+moduleName(m.path)+".ko", 0o644, m.data))
+	}
+	if len(reserve) > 0 {
+		image, err := packReserve(ctx, s.level(), reserve)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, file(reserveImage, 0o644, image))
 	}
 	return records, nil
 }

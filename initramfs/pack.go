@@ -29,9 +29,6 @@ type sizes struct{ raw, packed int64 }
 // pack writes an archive of the files and the directories that they need, compressed with zstd. It stops between two files
 // when ctx ends.
 func pack(ctx context.Context, w io.Writer, level int, records []cpio.Record) (sizes, error) {
-	if level == 0 {
-		level = DefaultLevel
-	}
 	out := &counter{w: w}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

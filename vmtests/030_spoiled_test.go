@@ -60,7 +60,7 @@ func TestASpoiledStoreIsRefusedWithTheReason(t *testing.T) {
 		{"a signed manifest of a newer format", func(s store) {
 			text := replaced(t, read(t, s.path("deployments/1/manifest.json")), `"format": 1,`, `"format": 2, "later": true,`)
 			s.signText(out.key, text)
-		}, nil, "check manifest", `manifest has format 2, this veneer reads up to 1: update`},
+		}, nil, "check manifest", `manifest: format 2, this veneer reads up to 1: update`},
 		{"a flipped bit in a hash block", func(s store) { s.flip(image(s), s.base().Verity.HashOffset+4096+100) }, nil,
 			"mount images", `base .*input/output error`},
 		{"an image cut short", func(s store) { s.truncate(image(s), s.base().Size-4096) }, nil,

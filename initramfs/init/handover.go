@@ -2,9 +2,11 @@ package main
 
 import (
 	"errors"
-	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"veneer/stage"
 )
@@ -29,34 +31,23 @@ func handOver(rec *stage.Record) error {
 	return errors.Join(append(errs, copyFile("/init", "/run/initramfs/shutdown"))...)
 }
 
-// copyFile copies through a buffer: copy_file_range(2), which io.Copy would use, goes page by page through a pipe between two
-// file systems in memory and takes ten times as long.
-func copyFile(from, to string) (err error) {
+// copyFile copies a file in memory with one write from a mapping of it. copy_file_range(2), which io.Copy would use, goes page by
+// page through a pipe between two file systems and takes ten times as long; a buffer would copy each byte twice.
+func copyFile(from, to string) error {
 	src, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	dst, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	info, err := src.Stat()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, dst.Close()) }()
-	buf := make([]byte, 256<<10)
-	for {
-		n, err := src.Read(buf)
-		if n > 0 {
-			if _, err := dst.Write(buf[:n]); err != nil {
-				return err
-			}
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	content, err := unix.Mmap(int(src.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_POPULATE)
+	if err != nil {
+		return &fs.PathError{Op: "map", Path: from, Err: err}
 	}
+	return errors.Join(os.WriteFile(to, content, 0o755), unix.Munmap(content))
 }
 
 // writeRecord writes the record and the log; /run is memory, so there is no power cut to outlive.

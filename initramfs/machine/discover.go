@@ -293,20 +293,3 @@ func (d *blockDevice) describe() string {
 	}
 	return b.String()
 }
-
-// readVars reads a file of KEY=VALUE lines.
-func readVars(file string) map[string]string {
-	vars := map[string]string{}
-	text, _ := os.ReadFile(file)
-	for _, line := range strings.Split(string(text), "\n") {
-		if k, v, ok := strings.Cut(line, "="); ok {
-			vars[k] = v
-		}
-	}
-	return vars
-}
-
-func readLine(file string) string {
-	text, _ := os.ReadFile(file)
-	return strings.TrimSpace(string(text))
-}

@@ -23,6 +23,7 @@ type Machine struct {
 	uevents *monitor
 	devices map[string]*blockDevice // by kernel name
 	tried   map[string]bool         // modaliases that were matched already
+	reserve bool                    // the modules in reserve are mounted
 	failed  []string                // drivers that did not load, for the message when no device appears
 	Detail  func(format string, args ...any)
 }
@@ -48,8 +49,10 @@ func New(release string) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Machine{modules: modules, uevents: uevents, devices: map[string]*blockDevice{}, tried: map[string]bool{},
-		Detail: func(string, ...any) {}}, nil
+	m := &Machine{modules: modules, uevents: uevents, devices: map[string]*blockDevice{}, tried: map[string]bool{},
+		Detail: func(string, ...any) {}}
+	modules.insert = m.insert
+	return m, nil
 }
 
 // emulated reports whether QEMU translates the instructions of this CPU (TCG). Measured there, dm-verity with the AVX2 variant of
@@ -59,24 +62,20 @@ func emulated(cpuinfo string) bool {
 	return strings.Contains(string(text), "QEMU TCG")
 }
 
-// Close closes the uevent socket.
-func (m *Machine) Close() error { return m.uevents.close() }
+// Close closes the uevent socket and gives the modules in reserve back.
+func (m *Machine) Close() error { return errors.Join(m.uevents.close(), m.closeReserve()) }
 
 // Drivers implements stage.Machine: loads the driver of each device that the buses know, then listens for delay.
 func (m *Machine) Drivers(ctx context.Context, delay time.Duration) error {
-	aliases, err := filepath.Glob("/sys/bus/*/devices/*/modalias")
-	if err != nil {
-		return err
-	}
-	for _, file := range aliases {
-		m.drive(readLine(file)) // "" where the device went while we looked
-	}
-	cards, err := filepath.Glob("/sys/bus/mmc/devices/*/uevent") // which have their modalias nowhere else
-	if err != nil {
-		return err
-	}
-	for _, file := range cards {
-		m.drive(readVars(file)["MODALIAS"])
+	for _, bus := range list(busDir) {
+		// Most buses carry nothing that a boot medium hangs on; looking at all of them costs more than loading what is needed.
+		if !m.modules.Drives(bus) {
+			continue
+		}
+		devices := filepath.Join(busDir, bus, "devices")
+		for _, name := range list(devices) {
+			m.drive(modalias(filepath.Join(devices, name)))
+		}
 	}
 	if delay == 0 {
 		return nil

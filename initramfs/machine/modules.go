@@ -2,14 +2,11 @@ package machine
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // Where the initramfs keeps its modules, and the first line of their index.
@@ -51,7 +48,7 @@ type Modules struct {
 //	optional NAME FOR
 //	alias PATTERN NAME
 func ReadModules(r io.Reader) (*Modules, error) {
-	m := &Modules{modules: map[string]*module{}, builtin: map[string]bool{}, aliases: map[string][]alias{}, insert: insertModule}
+	m := &Modules{modules: map[string]*module{}, builtin: map[string]bool{}, aliases: map[string][]alias{}}
 	lines := bufio.NewScanner(r)
 	for n := 1; lines.Scan(); n++ {
 		words := strings.Fields(lines.Text())
@@ -139,11 +136,23 @@ func (m *Modules) Load(name string) error {
 	return nil
 }
 
+// Drives reports whether any module drives devices of a bus, by its name in /sys/bus. A device of the platform bus goes by the
+// name that the firmware gave it.
+func (m *Modules) Drives(bus string) bool {
+	if bus == "platform" && (m.aliases["acpi"] != nil || m.aliases["of"] != nil) {
+		return true
+	}
+	return m.aliases[bus] != nil
+}
+
 // Match returns the modules that drive a device with this modalias.
 func (m *Modules) Match(modalias string) []string {
 	bus, _, _ := strings.Cut(modalias, ":")
 	var names []string
 	for _, a := range m.aliases[bus] {
+		if !mayMatch(a.pattern, modalias) {
+			continue
+		}
 		if ok, _ := path.Match(a.pattern, modalias); ok {
 			names = append(names, a.module)
 		}
@@ -151,17 +160,15 @@ func (m *Modules) Match(modalias string) []string {
 	return names
 }
 
-// insertModule loads the file of one module with finit_module(2), so that the kernel reads, and appraises, the file itself.
-func insertModule(name string) error {
-	file := modulesDir + "/" + name + ".ko"
-	f, err := os.Open(file)
-	if err != nil {
-		return err
+// mayMatch compares up to the first wildcard, which is all it takes for nearly every pair.
+func mayMatch(pattern, name string) bool {
+	for i := range len(pattern) {
+		switch c := pattern[i]; {
+		case c == '*' || c == '?' || c == '[' || c == '\\':
+			return true
+		case i >= len(name) || c != name[i]:
+			return false
+		}
 	}
-	defer f.Close()
-	err = unix.FinitModule(int(f.Fd()), "", 0)
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("load module %s: %w", file, err)
-	}
-	return nil
+	return len(pattern) == len(name)
 }
