@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -38,6 +39,9 @@ directory changes at the end, when everything is ready.`,
   veneer build --dry-run`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if spec.Out == "" {
+				return usageError{errors.New("-o: want the name of a directory for the output")}
+			}
 			if spec.Epoch, err = sourceDateEpoch(os.Getenv("SOURCE_DATE_EPOCH")); err != nil {
 				return err
 			}

@@ -144,6 +144,7 @@ func TestBuildSaysWhatIsWrongAndLeavesTheOutput(t *testing.T) {
 		{"a file that is none", "", []string{"-f", "passphrase"}, exitFailed, "passphrase"},
 		{"a wrong passphrase", "", []string{"--passphrase-file", "wrong"}, exitFailed, "the passphrase is wrong"},
 		{"no passphrase, and nobody to ask", "", nil, exitFailed, "give --passphrase-file"},
+		{"no name for the output", "", []string{"-o", ""}, exitUsage, "-o: want the name of a directory"},
 		{"an argument", "", []string{"tree.tar"}, exitUsage, "See 'veneer help build'"},
 		{"a date for SOURCE_DATE_EPOCH", "2026-01-01", nil, exitUsage, `SOURCE_DATE_EPOCH="2026-01-01": want seconds`},
 		{"the right passphrase, and an output that is a file", "", []string{"-o", "kernel", "--passphrase-file", "passphrase"}, exitFailed, "output directory: "},
