@@ -172,6 +172,7 @@ func (b *builder) make(ctx context.Context) (images.Manifest, error) {
 	var err error
 	for _, j := range b.jobs {
 		var img images.Image
+		j.fs.leastBlock = leastBlock(b.kernel.Arch)
 		if img, err = j.make(ctx, b.tools, b.stage, b.spec.Epoch, b.spec.Progress); err != nil {
 			cancel(err)
 			break

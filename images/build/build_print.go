@@ -100,7 +100,8 @@ func DryRun(ctx context.Context, spec Spec) (plan Plan, err error) {
 	plan = Plan{Out: spec.Out, Kernel: spec.Config.Kernel.From, Outputs: spec.Config.Outputs, Warnings: warnings}
 	for _, j := range b.jobs {
 		to := filepath.Join(spec.Out, j.name)
-		argv := squashfsArgs(b.tools["mksquashfs"], to, j.fs, j.tree.Root)
+		j.fs.leastBlock = leastBlock(b.initArch)
+		argv := squashfsArgs(b.tools["mksquashfs"], to, j.fs, j.tree)
 		if j.fs.Type == Erofs {
 			argv = erofsArgs(b.tools["mkfs.erofs"], to, j.fs, j.tree.Source)
 		}

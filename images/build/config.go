@@ -46,10 +46,11 @@ const OutputStore = "store"
 
 // FileSystem says how images are made.
 type FileSystem struct {
-	Type      string `toml:"type"`       // Squashfs, Erofs
-	BlockSize string `toml:"block-size"` // bytes, or with K or M; of EROFS it is the size of a compressed cluster
-	Level     int    `toml:"level"`      // of the compressor; 0: its default
-	blockSize int
+	Type       string `toml:"type"`       // Squashfs, Erofs
+	BlockSize  string `toml:"block-size"` // bytes, or with K or M; of EROFS it is the size of a compressed cluster
+	Level      int    `toml:"level"`      // of the compressor; 0: its default
+	blockSize  int
+	leastBlock int
 }
 
 // KernelConfig says where the kernel and its modules come from.

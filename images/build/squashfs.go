@@ -19,17 +19,36 @@ var squashfsLimits = formatLimits{tool: "mksquashfs", longestName: 255, noRootTi
 
 // squashfsArgs is the command line of mksquashfs. It reads an archive whatever the source is: so a directory and an archive of
 // it become the same image, and order, times and names are under our control.
-func squashfsArgs(program, out string, fs FileSystem, root Entry) []string {
-	level := fs.Level
+func squashfsArgs(program, out string, fs FileSystem, t *Tree) []string {
+	root, level := t.Root, fs.Level
 	if level == 0 {
 		level = defaultLevel
 	}
 	return []string{program, "-", out, "-tar", "-noappend", "-no-exports", "-no-progress", "-quiet",
-		"-comp", "zstd", "-Xcompression-level", strconv.Itoa(level), "-b", strconv.Itoa(fs.blockSize),
+		"-comp", "zstd", "-Xcompression-level", strconv.Itoa(level), "-b", strconv.Itoa(fs.squashfsBlock(t.Bytes)),
 		"-root-mode", "0" + strconv.FormatUint(uint64(root.Mode&0o7777), 8),
 		// What it may read ahead. The default, a quarter of all memory, would make the progress worthless.
 		"-mem", "512M",
 	}
+}
+
+// squashfsBlock is the block size for so many bytes of content: the configured one, or a smaller one that holds all of it just as
+// well. The kernel clears five blocks of memory for each file system that it mounts, which is most of what a small layer costs.
+func (fs FileSystem) squashfsBlock(content int64) int {
+	size := fs.blockSize
+	for size > fs.leastBlock && int64(size/2) >= content {
+		size /= 2
+	}
+	return size
+}
+
+// leastBlock is the smallest block that every kernel of an architecture mounts: squashfs wants no less than a page, and those of
+// arm64 have up to 64 KiB.
+func leastBlock(arch string) int {
+	if arch == "amd64" {
+		return 4 << 10
+	}
+	return 64 << 10
 }
 
 // makeSquashfs writes a squashfs image of t to the file out. The image's own time is that of the newest file, so that it is
@@ -40,7 +59,7 @@ func makeSquashfs(ctx context.Context, program, out string, fs FileSystem, t *Tr
 		// mksquashfs would give the root directory the time of day.
 		return fmt.Errorf("%s has a file of %s, which is yet to come: correct it with touch, or set SOURCE_DATE_EPOCH, to which later times are set", t.Source, epoch.UTC().Format(time.RFC3339))
 	}
-	argv := squashfsArgs(program, out, fs, t.Root)
+	argv := squashfsArgs(program, out, fs, t)
 	return command{
 		argv: argv,
 		env:  []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(epoch.Unix(), 10)},

@@ -24,11 +24,30 @@ func TestCommandLinesStayAsTheyAre(t *testing.T) {
 	var b strings.Builder
 	line := func(argv []string) { fmt.Fprintln(&b, strings.Join(argv, " ")) }
 	root := Entry{Mode: unix.S_IFDIR | 0o1750}
-	line(squashfsArgs("mksquashfs", "OUT", FileSystem{Type: Squashfs, blockSize: 131072}, root))
-	line(squashfsArgs("mksquashfs", "OUT", FileSystem{Type: Squashfs, blockSize: 1 << 20, Level: 3}, root))
+	line(squashfsArgs("mksquashfs", "OUT", FileSystem{Type: Squashfs, blockSize: 131072, leastBlock: 4096}, &Tree{Root: root, Bytes: 1 << 30}))
+	line(squashfsArgs("mksquashfs", "OUT", FileSystem{Type: Squashfs, blockSize: 1 << 20, Level: 3}, &Tree{Root: root, Bytes: 1 << 30}))
+	line(squashfsArgs("mksquashfs", "OUT", FileSystem{Type: Squashfs, blockSize: 131072, leastBlock: 4096}, &Tree{Root: root, Bytes: 20000}))
 	line(erofsArgs("mkfs.erofs", "OUT", FileSystem{Type: Erofs, blockSize: 65536}, "DIR"))
 	line(erofsArgs("mkfs.erofs", "OUT", FileSystem{Type: Erofs, blockSize: 4096, Level: 12}, "DIR"))
 	golden(t, "argv.txt", b.String())
+}
+
+func TestASmallSquashfsHasBlocksThatItCanFill(t *testing.T) {
+	for _, c := range []struct {
+		arch    string
+		content int64
+		want    int
+	}{{"amd64", 0, 4096}, {"amd64", 4096, 4096}, {"amd64", 4097, 8192}, {"amd64", 65536, 65536}, {"amd64", 65537, 131072}, {"amd64", 1 << 40, 131072},
+		{"arm64", 1, 65536}, {"arm64", 65537, 131072}} {
+		fs := FileSystem{Type: Squashfs, blockSize: 128 << 10, leastBlock: leastBlock(c.arch)}
+		if got := fs.squashfsBlock(c.content); got != c.want {
+			t.Errorf("%d bytes on %s: blocks of %d, want %d", c.content, c.arch, got, c.want)
+		}
+	}
+	configured := FileSystem{Type: Squashfs, blockSize: 4096, leastBlock: leastBlock("arm64")}
+	if got := configured.squashfsBlock(1); got != 4096 {
+		t.Errorf("blocks of %d, want what was configured, 4096", got)
+	}
 }
 
 func TestTheScriptOfAStoreStaysAsItIs(t *testing.T) {
