@@ -13,7 +13,6 @@ type Config struct {
 	Break      string        // veneer.break=: the step to stop before
 	Debug      bool          // veneer.debug: print every mount as its shell equivalent
 	Unverified bool          // veneer.verify=none: only honoured by an initramfs built with allow-unsigned
-	Quiet      bool          // quiet: good steps are not shown on the console
 	ReadOnly   bool          // ro (and not rw after it): the merged root is mounted read-only
 	Init       string        // init=; "" means the usual search list
 	Panic      *int          // panic=: seconds before a reboot that follows a failure; nil when absent

@@ -41,7 +41,7 @@ var params = []Param{
 		}},
 	{"veneer.toram", "", "Not supported by this version; refused.", refuse("copying the images to RAM")},
 	{"veneer.reset", "SCOPE", "Not supported by this version; refused.", refuse("reset")},
-	{"init", "PATH", "The program that becomes PID 1 of the merged root, instead of the first of /sbin/init, /usr/lib/systemd/systemd, /etc/init, /bin/init.",
+	{"init", "PATH", "The program that becomes PID 1 of the merged root, instead of the first of /sbin/init, /usr/lib/systemd/systemd, /etc/init, /bin/init; the last one counts, as it does for the kernel.",
 		func(c *Config, v string, _ bool) error {
 			if !path.IsAbs(v) || strings.ContainsRune(v, 0) {
 				return fmt.Errorf("init %q is not an absolute path", v)
@@ -53,7 +53,7 @@ var params = []Param{
 	{"rw", "", "Mount the merged root writable (the default); the last of ro and rw counts.",
 		func(c *Config, _ string, has bool) error { c.ReadOnly = c.ReadOnly && has; return nil }},
 	{"quiet", "", "Do not show the steps that went well on the console.",
-		func(c *Config, _ string, has bool) error { c.Quiet = c.Quiet || !has; return nil }},
+		func(*Config, string, bool) error { return nil }}, // the kernel's log does it: printk's level
 	{"panic", "SECONDS", "How long a failure stays on the console before poweroff or reboot: 10 by default, 0 for ever, negative not at all.",
 		func(c *Config, v string, _ bool) error {
 			n, err := strconv.ParseInt(v, 10, 32)

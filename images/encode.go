@@ -1,17 +1,21 @@
 package images
 
 import (
+	"errors"
 	"fmt"
 
 	"veneer/images/canonical"
 )
+
+// ErrNewerFormat is the error of a manifest whose format is newer than Format.
+var ErrNewerFormat = errors.New("newer than what this veneer reads")
 
 // walk visits the fields in the order in which they are signed. The format comes first: what follows it may be anything in a
 // newer one.
 func (m *Manifest) walk(c *canonical.Coder) {
 	canonical.Number(c, "format", &m.Format)
 	if m.Format > Format {
-		c.Fail(fmt.Errorf("format %d, this veneer reads up to %d: update the initramfs (or the command) before the images", m.Format, Format))
+		c.Fail(fmt.Errorf("format %d is %w, %d: update the initramfs (or the command) before the images", m.Format, ErrNewerFormat, Format))
 	}
 	canonical.String(c, "name", &m.Name)
 	canonical.String(c, "version", &m.Version)

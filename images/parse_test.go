@@ -70,7 +70,7 @@ func TestManifestThatIsNotCanonicalIsRefusedWithItsPlace(t *testing.T) {
 	m := goodManifest()
 	good := string(m.Encode())
 	cases := []struct{ name, old, new, want string }{
-		{"a newer format, whatever else it holds", `"format": 1,`, `"format": 2, "colour": "red",`, "format 2, this veneer reads up to 1: update"},
+		{"a newer format, whatever else it holds", `"format": 1,`, `"format": 2, "colour": "red",`, "format 2 is newer than what this veneer reads, 1: update"},
 		{"no format", `"format": 1,`, ``, `line 2: want the field "format"`},
 		{"a negative format", `"format": 1,`, `"format": -1,`, `format: -1 is not 1`},
 		{"a format that is no number", `"format": 1,`, `"format": "1",`, "line 2: "},

@@ -83,11 +83,17 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	if err != nil {
 		return Root{}, err
 	}
-	serial, err := Do(ctx, r, StepChoose, func(context.Context) (string, error) { return choose(r, store, cfg.Deployment) })
+	serial, err := Do(ctx, r, StepChoose, func(context.Context) (string, error) {
+		serial, err := choose(r, store, cfg.Deployment)
+		return serial, inStore(r.Record.Store, err)
+	})
 	if err != nil {
 		return Root{}, err
 	}
-	man, err := Do(ctx, r, StepCheckManifest, func(context.Context) (images.Manifest, error) { return checkManifest(r, store, serial, env) })
+	man, err := Do(ctx, r, StepCheckManifest, func(context.Context) (images.Manifest, error) {
+		man, err := checkManifest(r, store, serial, env)
+		return man, inStore(r.Record.Store, err)
+	})
 	if err != nil {
 		return Root{}, err
 	}
@@ -109,6 +115,14 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	}
 	r.Record.Init = init
 	return Root{dir, init}, nil
+}
+
+// inStore says of which store an error speaks.
+func inStore(s Store, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("store %s:%s: %w", s.Device, path.Join("/", s.Dir), err)
 }
 
 var errUnverifiedRefused = errors.New("veneer.verify=none: this initramfs was not built with allow-unsigned")

@@ -1,5 +1,42 @@
 package stage
 
+import (
+	"errors"
+	"io/fs"
+	"syscall"
+
+	"veneer/images"
+)
+
+// Causes that a Machine finds and that have ways out of their own.
+var (
+	ErrOtherKernel = errors.New("the initramfs was built for another kernel")
+	ErrTwins       = errors.New("more than one device answers")
+)
+
+// causes are the failures that say more than their step does: with one of them, what the step usually needs would mislead. The
+// first that fits counts; a step of "" is any.
+var causes = []struct {
+	err  error
+	step string
+	try  []string
+}{
+	{ErrOtherKernel, "", []string{"boot the kernel and the initramfs of the same build", "look for a boot loader entry that mixes two releases"}},
+	{ErrTwins, "", []string{"detach one of the devices", "relabel one of them", "ask by UUID or PARTUUID: veneer.store=UUID=..."}},
+	{images.ErrUnknownKey, "", []string{"boot an initramfs that was built with that key among keys.trusted",
+		"else sign the set with a key that is trusted: veneer build"}},
+	{images.ErrBadSignature, "", []string{"install the build output in the store again: manifest or signature was changed or damaged",
+		"check it on a build host: veneer verify"}},
+	{images.ErrNewerFormat, "", []string{"boot the initramfs of the same release as the images", "else build the images with the veneer that made this initramfs"}},
+	{fs.ErrNotExist, StepMountStore, []string{"name the directory: veneer.store=DEVICE:/DIR", "check that this is the right device"}},
+	{fs.ErrNotExist, StepCheckManifest, []string{"install the build output in the store again: a file of the deployment is missing",
+		"ask for another deployment: veneer.deployment=SERIAL"}},
+	{fs.ErrNotExist, StepAttach, []string{"copy the image into images/ of the store", "check the store on a build host: veneer verify"}},
+	{syscall.EIO, "", []string{"look above for the kernel's own message: a block that does not match its hash, or a medium that fails",
+		"copy the images into the store again", "try another medium"}},
+	{syscall.ENOMEM, "", []string{"give the machine more memory", "ask for a smaller upper: veneer.upper=tmpfs:size=256M"}},
+}
+
 // remedies are the likely ways out of a failed step, most likely first, for the person at the console.
 var remedies = map[string][]string{
 	StepEarlyMounts: {"boot the kernel of the same build: this one lacks devtmpfs, proc, sysfs or tmpfs",
@@ -14,8 +51,8 @@ var remedies = map[string][]string{
 		"check the directory in veneer.store=DEVICE:/DIR", "write the store again"},
 	StepChoose: {"ask for another deployment: veneer.deployment=SERIAL", "check veneer/deployments/ in the store from another machine",
 		"install the build output in the store again"},
-	StepCheckManifest: {"if the cause names a key that is not trusted: boot an initramfs that was built with that key",
-		"else install the build output in the store again: the copy may be damaged", "check it on a build host: veneer verify"},
+	StepCheckManifest: {"install the build output in the store again: the copy may be damaged", "check it on a build host: veneer verify",
+		"ask for another deployment: veneer.deployment=SERIAL"},
 	StepAttach: {"copy the image into the store again: it may be cut short or damaged", "check it on a build host: veneer verify",
 		"boot the kernel of the same build, in case it lacks loop or dm-verity"},
 	StepMountImages: {"check the image on a build host: veneer verify", "look above for the kernel's own message",
@@ -28,5 +65,12 @@ var remedies = map[string][]string{
 	StepSwitchRoot: {"check that the base has /dev, /proc, /sys and /run", "look above for the kernel's own message", "rebuild the base"},
 }
 
-// Remedies returns the likely ways out of a failed step.
-func Remedies(step string) []string { return remedies[step] }
+// Remedies returns the likely ways out of a step that failed with err.
+func Remedies(step string, err error) []string {
+	for _, c := range causes {
+		if errors.Is(err, c.err) && (c.step == "" || c.step == step) {
+			return c.try
+		}
+	}
+	return remedies[step]
+}

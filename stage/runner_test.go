@@ -3,9 +3,13 @@ package stage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"veneer/images"
 )
 
 func TestAStepIsTimedRecordedAndShown(t *testing.T) {
@@ -66,8 +70,30 @@ func TestAStepThatHangsIsNoticed(t *testing.T) {
 
 func TestEachStepHasRemedies(t *testing.T) {
 	for _, step := range Steps {
-		if len(Remedies(step)) < 3 {
-			t.Errorf("step %q has %d remedies, want three", step, len(Remedies(step)))
+		if n := len(Remedies(step, errors.New("any"))); n < 3 {
+			t.Errorf("step %q has %d remedies, want three", step, n)
+		}
+	}
+}
+
+func TestACauseThatSaysMoreThanItsStepHasRemediesOfItsOwn(t *testing.T) {
+	for _, c := range []struct {
+		step, want string
+		err        error
+	}{
+		{StepDrivers, "kernel and the initramfs of the same build", ErrOtherKernel},
+		{StepFindStore, "detach one", ErrTwins},
+		{StepCheckManifest, "built with that key", images.ErrUnknownKey},
+		{StepCheckManifest, "changed or damaged", images.ErrBadSignature},
+		{StepCheckManifest, "same release as the images", images.ErrNewerFormat},
+		{StepCheckManifest, "a file of the deployment is missing", syscall.ENOENT},
+		{StepAttach, "copy the image", syscall.ENOENT},
+		{StepMountImages, "does not match its hash", syscall.EIO},
+		{StepEarlyMounts, "boot the kernel of the same build", syscall.ENOENT},
+	} {
+		got := Remedies(c.step, &StepError{c.step, fmt.Errorf("wrapped: %w", c.err)})
+		if len(got) == 0 || !strings.Contains(got[0], c.want) {
+			t.Errorf("Remedies(%q, %v) begins with %q, want %q", c.step, c.err, got[:min(len(got), 1)], c.want)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func TestASpoiledStoreIsRefusedWithTheReason(t *testing.T) {
 	image := func(s store) string { return images.ImagePath(s.base().ID) }
 	for _, r := range []refusal{
 		{"a flipped bit in the manifest", func(s store) { s.flip("deployments/1/manifest.json", 30) }, nil,
-			"check manifest", `deployment 1: key [0-9A-F]+: signature does not match`},
+			"check manifest", `store /dev/vda:/veneer: deployment 1: key [0-9A-F]+: signature does not match`},
 		{"a flipped bit in the signature", func(s store) {
 			text := read(t, s.path(signature))
 			s.flip(signature, int64(len("untrusted comment: signature from minisign secret key "))+40)
@@ -60,7 +60,7 @@ func TestASpoiledStoreIsRefusedWithTheReason(t *testing.T) {
 		{"a signed manifest of a newer format", func(s store) {
 			text := replaced(t, read(t, s.path("deployments/1/manifest.json")), `"format": 1,`, `"format": 2, "later": true,`)
 			s.signText(out.key, text)
-		}, nil, "check manifest", `manifest: format 2, this veneer reads up to 1: update`},
+		}, nil, "check manifest", `manifest: format 2 is newer than what this veneer reads, 1: update`},
 		{"a flipped bit in a hash block", func(s store) { s.flip(image(s), s.base().Verity.HashOffset+4096+100) }, nil,
 			"mount images", `base .*input/output error`},
 		{"an image cut short", func(s store) { s.truncate(image(s), s.base().Size-4096) }, nil,

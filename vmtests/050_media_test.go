@@ -103,6 +103,6 @@ func TestTheInitramfsOfAnotherKernelIsRefused(t *testing.T) {
 	vm := out.vm(t, out.disk())
 	vm.Kernel = outputOf(t, full).file("vmlinuz")
 	g := start(t, vm)
-	g.failed("load drivers", fmt.Sprintf(`the initramfs was built for kernel %s, but \S+ runs: boot the kernel of the same build`, out.manifest(t).Kernel.Release))
+	g.failed("load drivers", fmt.Sprintf(`the initramfs was built for another kernel: %s, but \S+ runs\n.*try: boot the kernel and the initramfs of the same build`, out.manifest(t).Kernel.Release))
 	g.ends(qemu.Reset)
 }

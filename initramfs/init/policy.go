@@ -33,7 +33,7 @@ func (p *pid1) fail(err error) {
 	}
 	l.line(stage.Bad, "FAILED at step: "+name)
 	l.line(stage.Bad, fmt.Sprintf("cause: %v", cause))
-	for _, remedy := range stage.Remedies(name) {
+	for _, remedy := range stage.Remedies(name, err) {
 		l.line(stage.Bad, "try: "+remedy)
 	}
 	if policy == boot.Shell && needShell("") != nil {

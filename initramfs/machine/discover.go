@@ -249,8 +249,7 @@ func twins(ref boot.DeviceRef, found []*blockDevice) error {
 	for i, d := range found {
 		names[i] = d.describe()
 	}
-	return fmt.Errorf("%d devices answer to %s, and choosing one would be luck: %s; detach one, relabel one, or ask by UUID or PARTUUID",
-		len(found), ref, strings.Join(names, "; "))
+	return fmt.Errorf("%w to %s, and choosing one would be luck: %s", stage.ErrTwins, ref, strings.Join(names, "; "))
 }
 
 // missing lists what was there instead.

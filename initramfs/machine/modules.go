@@ -7,6 +7,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"veneer/stage"
 )
 
 // Where the initramfs keeps its modules, and the first line of their index.
@@ -99,7 +101,7 @@ func (m *Modules) CheckRelease(running string) error {
 	if m.release == "" || m.release == running {
 		return nil
 	}
-	return fmt.Errorf("the initramfs was built for kernel %s, but %s runs: boot the kernel of the same build", m.release, running)
+	return fmt.Errorf("%w: %s, but %s runs", stage.ErrOtherKernel, m.release, running)
 }
 
 // Load makes the feature of a module available: loads it after what it depends on, unless it is loaded or built in.
