@@ -99,7 +99,8 @@ func bringBack() error {
 	mounts := foreignMounts()
 	for i := len(mounts) - 1; i >= 0; i-- { // first mounted first, with what lies on it
 		if to, ok := strings.CutPrefix(mounts[i].Target, oldRoot); ok && strings.HasPrefix(to, "/run/initramfs/") {
-			errs = append(errs, k.Apply(mount.Move{Source: mounts[i].Target, Target: to}))
+			// Ours is the bare tmpfs: the exitrd that lay on its /run/initramfs is the root now.
+			errs = append(errs, k.Apply(mount.Mkdir{Path: to, Mode: 0o755}), k.Apply(mount.Move{Source: mounts[i].Target, Target: to}))
 		}
 	}
 	return errors.Join(errs...)

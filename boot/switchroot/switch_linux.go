@@ -2,7 +2,8 @@ package switchroot
 
 // Before: PID 1 runs from the initramfs (rootfs, a ramfs or tmpfs); /dev /proc /sys /run are mounted on it; the merged root is
 // mounted on a directory of it.
-// After: the merged root is /; the four mounts are on it; the initramfs is empty and unreachable; PID 1 is the next init.
+// After: the merged root is /; the four mounts are on it; of the initramfs nothing is left but the exitrd, which is reached
+// through a mount in /run; PID 1 is the next init.
 
 import (
 	"errors"
@@ -19,10 +20,17 @@ import (
 // moved are the mounts that go along, see "initrd interface" of systemd: the next init finds them made.
 var moved = []string{"/dev", "/proc", "/sys", "/run"}
 
+// Exitrd is the directory of the initramfs that stays. Its file shutdown is this very program: a copy elsewhere would cost time,
+// and giving the original back would cost an emulated CPU more, which has to forget what it translated of it.
+const Exitrd = "/exitrd"
+
+// ExitrdDirs are directories of the exitrd that systemd-shutdown mounts on, having made it read-only before.
+var ExitrdDirs = []string{Exitrd + "/dev", Exitrd + "/proc", Exitrd + "/sys", Exitrd + "/run", Exitrd + oldRoot}
+
 // markers are files that only our initramfs has in its root.
 var markers = []string{"/init", "/etc/veneer/cmdline"}
 
-// Switch makes root the root directory, empties the initramfs and executes init with args and env, as the kernel would have.
+// Switch makes root the root directory, empties the initramfs but for Exitrd, and executes init with args and env, as the kernel would have.
 // It returns only on failure: an error before the initramfs was emptied leaves everything where it was.
 func Switch(root, init string, args, env []string) error {
 	if err := fences(root); err != nil {
@@ -124,17 +132,17 @@ func hoard(fraction string) {
 	_ = os.WriteFile("/proc/sys/vm/percpu_pagelist_high_fraction", []byte(fraction), 0)
 }
 
-// empty deletes everything in the directory fd that lies on its device, without following links. It returns the first
-// error, and goes on after each.
+// empty deletes everything in the directory fd that lies on its device, the exitrd excepted, without following links. It goes
+// on after an error.
 func empty(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	return emptyOn(fd, st.Dev)
+	return emptyOn(fd, st.Dev, filepath.Base(Exitrd))
 }
 
-func emptyOn(fd int, dev uint64) error {
+func emptyOn(fd int, dev uint64, keep string) error {
 	// A descriptor of its own: closing the *os.File must not close the caller's.
 	own, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -145,6 +153,9 @@ func emptyOn(fd int, dev uint64) error {
 	names, err := dir.Readdirnames(-1)
 	errs := []error{err}
 	for _, name := range names {
+		if name == keep {
+			continue
+		}
 		var st unix.Stat_t
 		if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || st.Dev != dev {
 			errs = append(errs, err)
@@ -157,7 +168,7 @@ func emptyOn(fd int, dev uint64) error {
 				errs = append(errs, err)
 				continue
 			}
-			errs = append(errs, emptyOn(sub, dev), unix.Close(sub))
+			errs = append(errs, emptyOn(sub, dev, ""), unix.Close(sub))
 			flags = unix.AT_REMOVEDIR
 		}
 		errs = append(errs, unix.Unlinkat(fd, name, flags))

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"veneer/boot"
+	"veneer/boot/switchroot"
 	"veneer/images"
 	"veneer/overlay/mount"
 	"veneer/stage"
@@ -35,6 +36,9 @@ var early = []mount.Op{
 	mount.Mkdir{Path: "/run", Mode: 0o755},
 	mount.Mount{Type: "tmpfs", Source: "tmpfs", Target: "/run", Flags: mount.NoSuid | mount.NoDev | mount.Strict, Data: "mode=0755,size=20%,nr_inodes=800k"},
 	mount.Mkdir{Path: stage.RunDir, Mode: 0o755},
+	mount.Mkdir{Path: switchroot.Exitrd, Mode: 0o755},
+	mount.Mkdir{Path: "/run/initramfs", Mode: 0o755},
+	mount.Bind{Source: switchroot.Exitrd, Target: "/run/initramfs"},
 	// A mount in the root must not be copied to wherever / was shared with, and a shared mount cannot be moved (mount(2)).
 	mount.Private{Target: "/"},
 }
@@ -46,7 +50,17 @@ func earlyMounts(l *log) error {
 		}
 	}
 	l.open()
-	return nil
+	return makeExitrd()
+}
+
+// makeExitrd makes what will be left of the initramfs: this program, and the directories that are mounted on at the end.
+func makeExitrd() error {
+	for _, dir := range switchroot.ExitrdDirs {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return os.Link("/init", switchroot.Exitrd+"/shutdown")
 }
 
 // readEnv reads the command line over the initramfs's own defaults, and the keys.

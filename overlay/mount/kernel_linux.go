@@ -22,6 +22,8 @@ func (Kernel) Apply(op Op) error {
 		return op.apply()
 	case Move:
 		return wrap("move mount", op.Target, "from "+op.Source, unix.Mount(op.Source, op.Target, "", unix.MS_MOVE, ""))
+	case Bind:
+		return wrap("bind", op.Target, "from "+op.Source, unix.Mount(op.Source, op.Target, "", unix.MS_BIND, ""))
 	case Private:
 		return wrap("make private", op.Target, "", unix.Mount("", op.Target, "", unix.MS_REC|unix.MS_PRIVATE, ""))
 	case Unmount:

@@ -79,6 +79,14 @@ func (m Move) String() string { return "mount --move " + quote(m.Source) + " " +
 // Undo moves it back.
 func (m Move) Undo() Op { return Move{m.Target, m.Source} }
 
+// Bind makes a directory visible at another place, without what is mounted below it.
+type Bind struct{ Source, Target string }
+
+func (b Bind) String() string { return "mount --bind " + quote(b.Source) + " " + quote(b.Target) }
+
+// Undo unmounts the target.
+func (b Bind) Undo() Op { return Unmount{Target: b.Target} }
+
 // Private cuts the propagation of mounts below the target, recursively.
 type Private struct{ Target string }
 
