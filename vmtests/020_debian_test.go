@@ -53,6 +53,9 @@ func TestDebianComesUpWhole(t *testing.T) {
 		failed := g.run("systemctl list-units --failed --plain --no-legend --no-pager")
 		t.Errorf("systemctl is-system-running: %s%s%s", state, failed, g.run("journalctl -p err --no-pager -o cat | tail -n 40"))
 	}
+	if errs := g.run("journalctl -b -p err --no-pager -o cat"); contains(errs, `generator`) {
+		t.Errorf("a generator of systemd does not get along with what it finds in /run:\n%s", errs)
+	}
 	text := g.run("veneer status")
 	for _, want := range []string{`debian 12`, `Verified +yes, signed with key ` + keyID(t, "test"), `Degraded +no`, `Upper +tmpfs`, `Init +/sbin/init`} {
 		if !contains(text, want) {

@@ -2,14 +2,22 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"veneer/stage"
 )
 
 // handOver leaves in /run the names that installers and systemd's tools look up.
 func handOver(rec *stage.Record) error {
+	disk, err := byNumber(rec.Store.Device)
+	if err != nil {
+		return err
+	}
 	links := map[string]string{
 		stage.RunDir + "/store":      stage.StoreDir,
 		stage.RunDir + "/base":       stage.BaseDir,
@@ -18,13 +26,22 @@ func handOver(rec *stage.Record) error {
 		"/run/rootfsbase":            stage.BaseDir,
 		"/run/overlayfs":             stage.UpperDir + "/upper",
 		"/run/initramfs/live":        stage.StoreDir,
-		"/run/systemd/volatile-root": rec.Store.Device,
+		"/run/systemd/volatile-root": disk,
 	}
 	var errs []error
 	for path, content := range links {
 		errs = append(errs, os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(content, path))
 	}
 	return errors.Join(errs...)
+}
+
+// byNumber returns the name under which systemd's generators look for the disk behind a volatile root: /dev/block/MAJOR:MINOR.
+func byNumber(device string) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(device, &st); err != nil {
+		return "", &fs.PathError{Op: "stat", Path: device, Err: err}
+	}
+	return fmt.Sprintf("/dev/block/%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)), nil
 }
 
 // writeRecord writes the record and the log; /run is memory, so there is no power cut to outlive.
