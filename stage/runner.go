@@ -55,15 +55,16 @@ func (e *StepError) Unwrap() error { return e.Err }
 
 // Runner runs named steps and keeps the record of them. Its zero value is ready for use.
 type Runner struct {
-	Record Record
-	OnFail boot.OnFail             // the policy in force so far
-	Log    func(Level, string)     // nil: nothing is printed
-	Uptime func() time.Duration    // kernel uptime; nil: zero
-	Before func(step string) error // called before each step; nil: nothing
-	Stuck  func(step string)       // called from another goroutine when a step overruns its bound; nil: nobody watches
-	Bound  time.Duration           // of one step; zero: a minute
-	undo   []func() error          // first done first
-	step   string                  // in progress
+	Record  Record
+	OnFail  boot.OnFail             // the policy in force so far
+	Log     func(Level, string)     // nil: nothing is printed
+	Details bool                    // lines of level Detail are wanted
+	Uptime  func() time.Duration    // kernel uptime; nil: zero
+	Before  func(step string) error // called before each step; nil: nothing
+	Stuck   func(step string)       // called from another goroutine when a step overruns its bound; nil: nobody watches
+	Bound   time.Duration           // of one step; zero: a minute
+	undo    []func() error          // first done first
+	step    string                  // in progress
 }
 
 // Step returns the step in progress, for the message of a panic.
@@ -100,8 +101,12 @@ func Do[T any](ctx context.Context, r *Runner, name string, fn func(context.Cont
 	return result, err
 }
 
-// Detailf prints a line for veneer.debug.
-func (r *Runner) Detailf(format string, args ...any) { r.log(Detail, fmt.Sprintf(format, args...)) }
+// Detailf prints a line for veneer.debug, and where nobody asked for details does not even make it.
+func (r *Runner) Detailf(format string, args ...any) {
+	if r.Details {
+		r.log(Detail, fmt.Sprintf(format, args...))
+	}
+}
 
 // Degrade records, and prints for everyone, that something is less than was asked for.
 func (r *Runner) Degrade(what, why string) {

@@ -114,7 +114,7 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 		return planned{}, err
 	}
 	var p planned
-	r := &stage.Runner{OnFail: settings.OnFail}
+	r := &stage.Runner{OnFail: settings.OnFail, Details: true}
 	r.Before = func(step string) error {
 		p.Steps = append(p.Steps, planStep{Name: step, Actions: []string{}})
 		if settings.Config.Break == step {

@@ -86,7 +86,7 @@ func (p *pid1) readEnv() (stage.Env, error) {
 	}
 	settings, err := stage.Configure(strings.TrimSpace(string(defaults)), rec.Cmdline)
 	p.config, p.runner.OnFail, p.builtIn = settings.Config, settings.OnFail, settings.OnFailBuilt
-	p.log.detail = p.config.Debug
+	p.runner.Details = p.config.Debug
 	p.runner.Bound = p.config.Wait + p.config.RootDelay + stuckMargin
 	if err != nil {
 		return stage.Env{}, err

@@ -20,7 +20,6 @@ type log struct {
 	kmsg    *os.File
 	pending []string
 	kept    strings.Builder // for /run/veneer/log
-	detail  bool
 }
 
 func newLog() *log { return &log{} }
@@ -40,10 +39,9 @@ func (l *log) open() {
 
 // line prints and keeps a message, which may have several lines.
 func (l *log) line(level stage.Level, message string) {
-	const debug, info, err = 7, 6, 3 // of syslog(2); quiet shows those below 4
-	priority := map[stage.Level]int{stage.Detail: debug, stage.Good: info, stage.Bad: err}[level]
-	if level == stage.Detail && l.detail {
-		priority = info
+	priority := '6' // info, of syslog(2); quiet shows those below 4
+	if level == stage.Bad {
+		priority = '3' // err
 	}
 	for i, text := range strings.Split(strings.TrimRight(message, "\n"), "\n") {
 		if i == maxLines {
@@ -52,10 +50,8 @@ func (l *log) line(level stage.Level, message string) {
 		if len(text) > maxLine {
 			text = text[:maxLine] + "..."
 		}
-		if level != stage.Detail || l.detail {
-			fmt.Fprintf(&l.kept, "%10.6f %s\n", uptime().Seconds(), text)
-			l.print(fmt.Sprintf("<%d>veneer: %s\n", priority, strings.ReplaceAll(text, "\t", "    ")))
-		}
+		fmt.Fprintf(&l.kept, "%10.6f %s\n", uptime().Seconds(), text)
+		l.print(fmt.Sprintf("<%c>veneer: %s\n", priority, strings.ReplaceAll(text, "\t", "    ")))
 		if i == maxLines {
 			return
 		}
