@@ -8,8 +8,8 @@ import (
 
 // Geometry of the picture, in pixels.
 const (
-	svgWidth  = 760
-	svgLabels = 270 // width of the titles
+	svgWidth  = 800
+	svgLabels = 310 // width of the titles
 	svgRoom   = 60  // right of the longest bar, for its number
 	svgTop    = 64
 	svgBar    = 13
