@@ -264,7 +264,7 @@ func TestABuildThatIsStoppedLeavesNoDaemon(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("run() = %v", err)
 	}
-	for len(inside()) > 0 && time.Now().Before(deadline) {
+	for deadline = time.Now().Add(20 * time.Second); len(inside()) > 0 && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if left := inside(); len(left) > 0 {
