@@ -54,6 +54,7 @@ type command struct {
 	quiet  bool // it has nothing to say: any message is an error
 	ignore func(line string) bool
 	stop   syscall.Signal // what ends it; SIGKILL when 0
+	sweep  func()         // called when the run failed; may be nil
 }
 
 // maxMessages bounds what is kept of a program's messages.
@@ -61,7 +62,14 @@ const maxMessages = 16 << 10
 
 // run runs the program to its end. It gets an environment in which nothing depends on the user. When ctx is done, or when
 // feeding it fails, the program and all its children are killed.
-func (c command) run(ctx context.Context) error {
+func (c command) run(ctx context.Context) (err error) {
+	if c.sweep != nil {
+		defer func() {
+			if err != nil {
+				c.sweep()
+			}
+		}()
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	messages := &tail{limit: maxMessages}

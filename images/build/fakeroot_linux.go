@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -135,5 +136,26 @@ func (f *fakery) wrap(c command, dir string) (command, error) {
 	}
 	c.argv, c.dir = append(argv, c.argv...), dir
 	c.stop = unix.SIGINT // fakeroot ends the daemon that it has started when it is interrupted, and not when it is killed
+	c.sweep = func() { endDaemons(dir) }
 	return c, nil
+}
+
+// endDaemons ends what still runs in dir: fakeroot that is interrupted between the start of its daemon and the trap for it leaves
+// that behind, in a session of its own.
+func endDaemons(dir string) {
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir) // as /proc shows it
+	}
+	if err != nil {
+		return
+	}
+	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	for _, link := range links {
+		if at, err := os.Readlink(link); err == nil && at == dir {
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link))); err == nil && pid != os.Getpid() {
+				_ = unix.Kill(pid, unix.SIGTERM)
+			}
+		}
+	}
 }
