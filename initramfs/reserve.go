@@ -2,6 +2,7 @@ package initramfs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -71,7 +72,9 @@ func packReserve(ctx context.Context, level int, modules []*module) (image []byt
 		return nil, err
 	}
 	for _, m := range modules {
-		if err := os.WriteFile(filepath.Join(tree, moduleName(m.path)+".ko"), m.data, 0o644); err != nil {
+		file := filepath.Join(tree, moduleName(m.path)+".ko")
+		// The mode goes into the image, and must not be the umask's.
+		if err := errors.Join(os.WriteFile(file, m.data, 0o644), os.Chmod(file, 0o644)); err != nil {
 			return nil, err
 		}
 	}

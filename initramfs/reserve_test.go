@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/u-root/mkuimage/cpio"
+	"golang.org/x/sys/unix"
 )
 
 // names of modules, sorted.
@@ -53,6 +54,7 @@ func TestTheReserveIsAnImageThatUnsquashfsReads(t *testing.T) {
 	s.Policy, s.Need = Policy{Modules: []string{"hid-generic"}}, []string{"squashfs"}
 	first, _ := built(t, s)
 	t.Setenv("SOURCE_DATE_EPOCH", "86400")
+	defer unix.Umask(unix.Umask(0o077))
 	if second, _ := built(t, s); !bytes.Equal(first, second) {
 		t.Error("two builds of one spec differ")
 	}

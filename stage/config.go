@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"errors"
 	"fmt"
 
 	"veneer/boot"
@@ -14,8 +15,8 @@ type Settings struct {
 	OnFailBuilt boot.OnFail // the initramfs's own, for when the one asked for cannot be carried out
 }
 
-// Configure reads the kernel command line over the defaults that the initramfs carries. With an error, OnFail is that of the
-// defaults: a policy that was misspelt is none.
+// Configure reads the kernel command line over the defaults that the initramfs carries. All mistakes are
+// reported at once. With an error, OnFail is still the policy that could be read: one that was misspelt is none.
 func Configure(defaults, cmdline string) (Settings, error) {
 	s := Settings{OnFail: boot.Reboot, OnFailBuilt: boot.Reboot}
 	base, err := boot.ParseCmdline(boot.Config{Wait: DefaultWait}, defaults)
@@ -25,23 +26,18 @@ func Configure(defaults, cmdline string) (Settings, error) {
 	if base.OnFail != "" {
 		s.OnFail, s.OnFailBuilt = base.OnFail, base.OnFail
 	}
-	if s.Config, err = boot.ParseCmdline(base, cmdline); err != nil {
-		return s, err
-	}
-	asked, err := boot.ParseCmdline(boot.Config{}, cmdline)
-	if err != nil {
-		return s, err
-	}
-	if asked.OnFail != "" {
+	s.Config, err = boot.ParseCmdline(base, cmdline)
+	// Its mistakes are the same; what it says of the policy counts even beside them.
+	if asked, _ := boot.ParseCmdline(boot.Config{}, cmdline); asked.OnFail != "" {
 		s.OnFail, s.OnFailAsked = asked.OnFail, true
 	}
+	if s.Config.Store.Device.Kind == "" && err == nil {
+		err = errors.New("nothing says where the store is: give veneer.store=")
+	}
 	if s.Config.Break != "" {
-		if err := CheckStep(s.Config.Break); err != nil {
-			return s, fmt.Errorf("veneer.break=: %w", err)
+		if berr := CheckStep(s.Config.Break); berr != nil {
+			err = errors.Join(err, fmt.Errorf("veneer.break=: %w", berr))
 		}
 	}
-	if s.Config.Store.Device.Kind == "" {
-		return s, fmt.Errorf("nothing says where the store is: give veneer.store=")
-	}
-	return s, nil
+	return s, err
 }

@@ -20,6 +20,7 @@ var packages = map[string]string{
 	"mkfs.erofs": "erofs-utils",
 	"mke2fs":     "e2fsprogs",
 	"debugfs":    "e2fsprogs",
+	"e2fsck":     "e2fsprogs",
 	"zstd":       "zstd",
 	"fakeroot":   "fakeroot",
 	"setfattr":   "attr",

@@ -34,7 +34,7 @@ func (v *verifier) fileSystem(ctx context.Context, file string) error {
 	for _, in.dir = range []string{storeDir, "."} {
 		if _, err = in.Stat(path.Dir(images.DeploymentPath("1"))); err == nil {
 			v.trust(filepath.Dir(file))
-			v.note("the file system around the store was read as far as the store goes; e2fsck -fn checks all of it")
+			v.fsck(ctx, file, filepath.Base(file)+" as ext4")
 			return v.deployments(ctx, in)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {

@@ -71,6 +71,8 @@ func TestAStoreImageAloneIsVerified(t *testing.T) {
 		{name: "with a bit of the manifest changed", keys: keys, bend: flip(manifest, 20),
 			want: []string{"deployment 1: signature: ", "store.img: /veneer/deployments/1/manifest.json: manifest: line "}},
 		{name: "with a bit of an image changed", keys: keys, bend: flip(image[:4096], 3000), want: []string{"deployment 1: base: ", "store.img: " + base + ": data block 0"}},
+		{name: "with a bit of the journal changed", keys: keys, bend: flip([]byte{0xc0, 0x3b, 0x39, 0x98, 0, 0, 0, 4}, 12), want: []string{"store.img as ext4: ", "e2fsck -fn"}},
+		{name: "with a bit of a group descriptor changed", keys: keys, bend: func(b []byte) []byte { b[storeBlock+12] ^= 1; return b }, want: []string{"store.img as ext4: "}},
 		{name: "that is cut", keys: keys, bend: func(b []byte) []byte { return b[:1<<20] }, err: "store.img: /veneer/deployments"},
 		{name: "of which only the superblock is left", keys: keys, bend: func(b []byte) []byte { clear(b[4096:]); return b }, err: "store.img: /veneer/deployments"},
 		{name: "with blocks of no size", keys: keys, bend: func(b []byte) []byte { b[1024+24] = 99; return b }, err: "ext4 superblock: blocks of 2^109 bytes"},
@@ -89,7 +91,7 @@ func TestAStoreImageAloneIsVerified(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || v.Kind != KindFileSystem || v.OK() != (c.want == nil) || len(v.Checks) != 5 && c.bend == nil {
+			if err != nil || v.Kind != KindFileSystem || v.OK() != (c.want == nil) || len(v.Checks) != 6 && c.bend == nil {
 				t.Errorf("Verify() = %v, %+v, want a good one: %v", err, v, c.want == nil)
 			}
 			for _, want := range c.want {

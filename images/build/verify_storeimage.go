@@ -32,6 +32,7 @@ func (v *verifier) storeImage(ctx context.Context, dir string, man images.Manife
 	for _, img := range man.Images {
 		pairs = append(pairs, [2]string{images.ImagePath(img.ID), images.ImagePath(img.ID)})
 	}
+	v.fsck(ctx, image, storeImageFile+" as ext4")
 	var errs []error
 	for _, p := range pairs {
 		if err := sameInImage(ctx, debugfs, image, path.Join(storeDir, p[0]), filepath.Join(dir, p[1])); err != nil {
