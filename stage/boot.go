@@ -43,8 +43,9 @@ type Env struct {
 	Settings
 	Keys          []Key
 	AllowUnsigned bool
-	Paper         bool  // a plan: nothing is mounted, so no signature is asked for
-	RAM           int64 // bytes
+	Paper         bool   // a plan: nothing is mounted, so no signature is asked for
+	RAM           int64  // bytes
+	Arch          string // of this machine, in Go's names; "" is any
 }
 
 // Root is a merged root that is ready to be switched to.
@@ -131,8 +132,8 @@ func (e Env) refusesUnverified() bool { return e.Config.Unverified && !e.AllowUn
 
 // storeTree is the mounted store: its files, and where they lie.
 type storeTree struct {
-	fs.FS
-	dir string
+	files fs.FS // not embedded: that would hide its Stat, and without it a look at a fifo opens it, and waits for its writer
+	dir   string
 }
 
 func mountStore(r *Runner, m Machine, ref boot.StoreRef, dev Device) (storeTree, error) {
@@ -180,14 +181,14 @@ var storeFileSystems = map[string]struct {
 }
 
 func choose(r *Runner, store storeTree, asked string) (string, error) {
-	serials, junk, err := images.Deployments(store)
+	serials, junk, err := images.Deployments(store.files)
 	if err != nil {
 		return "", err
 	}
 	for _, name := range junk {
 		r.Detailf("store: deployments/%s is not a deployment; ignored", name)
 	}
-	def, defErr := images.Default(store)
+	def, defErr := images.Default(store.files)
 	d, err := boot.Choose(serials, def, defErr, asked)
 	if err != nil {
 		return "", err
@@ -200,7 +201,7 @@ func choose(r *Runner, store storeTree, asked string) (string, error) {
 }
 
 func checkManifest(r *Runner, store storeTree, serial string, env Env) (images.Manifest, error) {
-	text, sig, err := images.ReadDeployment(store, serial)
+	text, sig, err := images.ReadDeployment(store.files, serial)
 	if err != nil {
 		return images.Manifest{}, err
 	}
@@ -214,6 +215,12 @@ func checkManifest(r *Runner, store storeTree, serial string, env Env) (images.M
 	man, err := images.ParseManifest(text)
 	if err != nil {
 		return images.Manifest{}, fmt.Errorf("deployment %s: %w", serial, err)
+	}
+	if env.Arch != "" && man.Architecture != env.Arch {
+		return images.Manifest{}, fmt.Errorf("deployment %s: the set is for %s, and this machine is %s", serial, man.Architecture, env.Arch)
+	}
+	if running := r.Record.Kernel; running != "" && man.Kernel.Release != running {
+		r.Degrade("another kernel runs", fmt.Sprintf("%s, and the set was made for %s: the modules in the base do not fit", running, man.Kernel.Release))
 	}
 	sum := sha256.Sum256(text)
 	d := &r.Record.Deployment

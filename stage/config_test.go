@@ -36,3 +36,12 @@ func TestAllMistakesOfACommandLineAreReportedAtOnce(t *testing.T) {
 		t.Errorf("Configure() = %+v, %v", s, err)
 	}
 }
+
+func TestOnlyAStepThatIsStillToComeCanBeStoppedBefore(t *testing.T) {
+	for _, step := range Steps {
+		err := CheckStep(step)
+		if over := step == StepEarlyMounts || step == StepCommandLine; (err != nil) != over {
+			t.Errorf("CheckStep(%q) = %v", step, err)
+		}
+	}
+}

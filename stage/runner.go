@@ -153,8 +153,12 @@ func inMillis(d time.Duration) string {
 
 // CheckStep reports whether name is a step that veneer.break= can name.
 func CheckStep(name string) error {
-	if slices.Contains(Steps, name) {
+	later := Steps[slices.Index(Steps, StepDrivers):]
+	if slices.Contains(later, name) {
 		return nil
 	}
-	return fmt.Errorf("no step is called %q; the steps are: %s", name, strings.Join(Steps, ", "))
+	if slices.Contains(Steps, name) {
+		return fmt.Errorf("%q is over before the command line is known; the steps to stop before are: %s", name, strings.Join(later, ", "))
+	}
+	return fmt.Errorf("no step is called %q; the steps to stop before are: %s", name, strings.Join(later, ", "))
 }

@@ -54,6 +54,11 @@ func TestASpoiledStoreIsRefusedWithTheReason(t *testing.T) {
 				t.Error("nothing was flipped")
 			}
 		}, nil, "check manifest", `deployment 1: .*signature`},
+		{"a fifo in place of the manifest", func(s store) { s.fifo("deployments/1/manifest.json") }, nil, "check manifest", `manifest.json: not a regular file`},
+		{"a fifo in place of the signature", func(s store) { s.fifo(signature) }, nil, "check manifest", `minisig: not a regular file`},
+		{"a set for another machine", func(s store) {
+			s.sign(out.key, func(m *images.Manifest) { m.Architecture = "arm64" })
+		}, nil, "check manifest", `the set is for arm64, and this machine is amd64`},
 		{"no signature", func(s store) { s.remove(signature) }, nil, "check manifest", `manifest.json.minisig: no such file`},
 		{"a signature by an unknown key", func(s store) { s.sign(testKey(t, "stranger"), func(*images.Manifest) {}) }, nil,
 			"check manifest", `key ` + keyID(t, "stranger") + `: signed with a key that is not trusted here \(trusted: ` + keyID(t, "test") + `\)`},

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"veneer/images"
 	"veneer/images/build"
 	"veneer/vmtests/qemu"
@@ -157,6 +159,15 @@ func replaced(t *testing.T, text []byte, old, by string) []byte {
 		t.Fatalf("%q occurs %d times, want once", old, n)
 	}
 	return bytes.Replace(text, []byte(old), []byte(by), 1)
+}
+
+// fifo puts a fifo in the place of a file.
+func (s store) fifo(name string) {
+	s.t.Helper()
+	s.remove(name)
+	if err := unix.Mkfifo(s.path(name), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 func (s store) remove(name string) {

@@ -48,7 +48,7 @@ at once, and below ` + "`veneer.`" + ` an unknown word is a mistake. Words after
 		}
 		fmt.Fprintf(&b, "| `%s` | %s |\n", strings.ReplaceAll(name, "|", `\|`), strings.ReplaceAll(p.Doc, "|", `\|`))
 	}
-	b.WriteString("\nThe steps, as `veneer.break=` names them (a space may be written as a hyphen):\n\n")
+	b.WriteString("\nThe steps, as `veneer.break=` names them (a space may be written as a hyphen; the first two are over when it is read):\n\n")
 	for i, s := range stage.Steps {
 		fmt.Fprintf(&b, "%d. %s\n", i+1, s)
 	}

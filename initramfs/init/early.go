@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -103,7 +104,7 @@ func (p *pid1) readEnv() (stage.Env, error) {
 	}
 	_, uerr := os.Stat(allowUnsigned)
 	return stage.Env{Settings: settings, Keys: keys, AllowUnsigned: uerr == nil,
-		RAM: int64(mem.Totalram) * int64(mem.Unit)}, nil
+		RAM: int64(mem.Totalram) * int64(mem.Unit), Arch: runtime.GOARCH}, nil
 }
 
 func needShell(what string) error {

@@ -136,8 +136,8 @@ func contentSize(dir string) (int64, error) {
 		if err != nil {
 			return err
 		}
-		if !info.IsDir() && !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is neither a file nor a directory: a store holds nothing else", path)
+		if t := info.Mode().Type(); t != 0 && t != fs.ModeDir && t != fs.ModeNamedPipe {
+			return fmt.Errorf("%s is neither a file nor a directory, nor a fifo to try the init with", path)
 		}
 		total += (info.Size()+grain-1)/grain*grain + grain
 		return nil
