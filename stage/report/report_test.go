@@ -35,7 +35,8 @@ func good() *Report {
 			{Role: images.RoleBase, Name: "debian", ID: id("b2"), FileSystem: "squashfs", Size: 104857600, Device: "/dev/dm-1", Mount: "/run/initramfs/veneer/base"},
 		},
 		Upper: stage.Upper{Kind: "tmpfs", Size: 512 << 20, Mount: "/run/initramfs/veneer/upper"},
-		Init:  "/sbin/init", Degraded: []stage.Degraded{}, Started: ms(1412),
+		State: stage.State{Kind: stage.StateNone}, Rules: []stage.Rule{}, Merges: []stage.Merge{}, Requests: []stage.Request{}, Identity: []stage.Identity{},
+		Init: "/sbin/init", Degraded: []stage.Degraded{}, Started: ms(1412),
 	}
 	at := 1415.0
 	for i, took := range []float64{1.2, 0.4, 180, 31, 12, 0.08, 2.3, 41, 9, 6, 0.9, 4} {
