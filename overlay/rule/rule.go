@@ -55,16 +55,16 @@ const (
 
 // Rule is what happens to one path. The zero value of a field leaves it to the action.
 type Rule struct {
-	Path       string     `toml:"path"` // absolute and clean
-	Action     Action     `toml:"action"`
-	Form       Form       `toml:"form"`        // of Persist
-	Owner      string     `toml:"owner"`       // UID:GID of the path itself, in numbers; "" as it was seeded
-	Mode       string     `toml:"mode"`        // of the path itself, octal
-	Allow      []string   `toml:"allow"`       // globs below Path: what survives a boot; none is everything
-	Deny       []string   `toml:"deny"`        // globs below Path: what does not, whatever Allow says
-	BaseChange BaseChange `toml:"base-change"` // of an upper
-	Entries    []string   `toml:"entries"`     // globs below Path: files that are merged line by line, by their first field
-	Site       []Action   `toml:"site"`        // what the site may say instead; none is nothing
+	Path       string     `json:"path" toml:"path"` // absolute and clean
+	Action     Action     `json:"action" toml:"action"`
+	Form       Form       `json:"form" toml:"form"`               // of Persist
+	Owner      string     `json:"owner" toml:"owner"`             // UID:GID of the path itself, in numbers; "" as it was seeded
+	Mode       string     `json:"mode" toml:"mode"`               // of the path itself, octal
+	Allow      []string   `json:"allow" toml:"allow"`             // globs below Path: what survives a boot; none is everything
+	Deny       []string   `json:"deny" toml:"deny"`               // globs below Path: what does not, whatever Allow says
+	BaseChange BaseChange `json:"base-change" toml:"base-change"` // of an upper
+	Entries    []string   `json:"entries" toml:"entries"`         // globs below Path: files that are merged line by line, by their first field
+	Site       []Action   `json:"site" toml:"site"`               // what the site may say instead; none is nothing
 }
 
 // Overlaid reports whether the rule has an upper of its own that is kept.
