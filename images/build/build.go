@@ -143,6 +143,7 @@ func (b *builder) scan(ctx context.Context) error {
 // addTools puts the layer with the command at the bottom.
 func (b *builder) addTools() error {
 	if !b.spec.Config.Tools {
+		b.warnNoIndexes()
 		return nil
 	}
 	command, err := initramfs.Prebuilt(b.kernel.Arch, "veneer")
@@ -151,6 +152,9 @@ func (b *builder) addTools() error {
 	}
 	fs := FileSystem{Type: Squashfs, blockSize: 128 << 10}
 	j := &imageJob{role: images.RoleTools, name: toolsName, fs: fs, tree: toolsTree(command), allowed: usualLosses()}
+	if err := b.addIndexes(j.tree); err != nil {
+		return err
+	}
 	if err := j.scan(context.Background(), ""); err != nil {
 		return err
 	}
