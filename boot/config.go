@@ -17,6 +17,8 @@ type Config struct {
 	Init       string        // init=; "" means the usual search list
 	Panic      *int          // panic=: seconds before a reboot that follows a failure; nil when absent
 	RootDelay  time.Duration // rootdelay=: seconds to wait before the store is looked for
+	FsckMode   FsckMode      // fsck.mode=; "" is auto
+	FsckRepair FsckRepair    // fsck.repair=; "" is preen
 }
 
 // StoreRef says where the store is: a directory on a device.
@@ -49,4 +51,24 @@ const (
 	Shell     OnFail = "shell"
 	Fallback  OnFail = "fallback"
 	Ephemeral OnFail = "ephemeral"
+)
+
+// FsckMode says when the file system of the state is checked. The words are those of systemd-fsck@.service(8).
+type FsckMode string
+
+// The modes. FsckAuto, which "" is too, checks what does not call itself clean.
+const (
+	FsckAuto  FsckMode = "auto"
+	FsckForce FsckMode = "force"
+	FsckSkip  FsckMode = "skip"
+)
+
+// FsckRepair says what a check may change.
+type FsckRepair string
+
+// The kinds of repair. FsckPreen, which "" is too, repairs what needs no decision.
+const (
+	FsckPreen FsckRepair = "preen"
+	FsckYes   FsckRepair = "yes"
+	FsckNo    FsckRepair = "no"
 )

@@ -73,8 +73,29 @@ var params = []Param{
 			c.RootDelay = time.Duration(n) * time.Second
 			return nil
 		}},
+	{"fsck.mode", "auto|force|skip", "When the file system of the state is checked: if it does not call itself clean (auto), always, or never.",
+		func(c *Config, v string, _ bool) (err error) {
+			c.FsckMode, err = oneOf(v, FsckAuto, FsckForce, FsckSkip)
+			return err
+		}},
+	{"fsck.repair", "preen|yes|no", "What that check may repair: what needs no decision (preen), anything, or nothing.",
+		func(c *Config, v string, _ bool) (err error) {
+			c.FsckRepair, err = oneOf(v, FsckPreen, FsckYes, FsckNo)
+			return err
+		}},
 }
 
 func refuse(what string) func(*Config, string, bool) error {
 	return func(*Config, string, bool) error { return fmt.Errorf("%s is not supported by this version", what) }
+}
+
+// oneOf is v as one of the words, or "" and what would have been right.
+func oneOf[T ~string](v string, words ...T) (T, error) {
+	names := make([]string, len(words))
+	for i, w := range words {
+		if names[i] = string(w); v == names[i] {
+			return w, nil
+		}
+	}
+	return "", fmt.Errorf("want %s, not %q", strings.Join(names, ", "), v)
 }

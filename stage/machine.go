@@ -42,4 +42,10 @@ type Device struct {
 	Path       string
 	FileSystem string
 	ReadOnly   bool
+
+	// Only StateDevice and CreatePartition answer these.
+	Empty bool   // it holds nothing, or what a Format or EncryptNew that was cut off left; FileSystem is ""
+	Label string // of what it holds
+	UUID  string
+	Size  int64 // bytes
 }

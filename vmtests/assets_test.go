@@ -238,3 +238,19 @@ func debianTree(t *testing.T) string {
 		return path, err
 	})
 }
+
+// statePackages are what a base needs for a state that is kept: the tools that the init calls, and services whose identity and
+// data the cases look at.
+const statePackages = "e2fsprogs,btrfs-progs,xfsprogs,dosfstools,exfatprogs,fdisk,cryptsetup-bin," +
+	"libtss2-esys-3.0.2-0,libtss2-mu0,libtss2-rc0,libtss2-tcti-device0,openssh-server,cron"
+
+// debianStateTree is debianTree with statePackages.
+func debianStateTree(t *testing.T) string {
+	t.Helper()
+	return shared.make(t, "Debian with the tools for a state", func() (string, error) {
+		sum := sha256.Sum256([]byte(statePackages))
+		path := filepath.Join(shared.cache, "debian-state-"+hex.EncodeToString(sum[:4])+"-bookworm-amd64.tar")
+		_, err := tool(context.Background(), shared.root, "examples/debian/tree", path, statePackages)
+		return path, err
+	})
+}
