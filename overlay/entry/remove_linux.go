@@ -111,11 +111,14 @@ func (r *removal) raise(dir int, name string) error {
 // Loosen takes the flags away that keep an entry from being removed, or a directory from losing names. Only files and
 // directories have them.
 func Loosen(dir int, name string) error {
-	fd, err := OpenFile(dir, name)
-	if err != nil {
-		return err
+	fd := dir
+	if name != "" {
+		var err error
+		if fd, err = OpenFile(dir, name); err != nil {
+			return err
+		}
+		defer unix.Close(fd)
 	}
-	defer unix.Close(fd)
 	flags, err := unix.IoctlGetInt(fd, unix.FS_IOC_GETFLAGS)
 	if err == nil {
 		// The attributes of statx(2) have the values of these flags (include/uapi/linux/stat.h).

@@ -29,10 +29,12 @@ func (b *besider) decide(name string, d deed) (deed, error) {
 		return b.lay(name, d, old)
 	case len(old) > 0 && (d.verdict == KeptLocal || d.verdict == DeletedLocal) && d.op != remove:
 		b.stays = true
-		clash := d
-		clash.verdict, clash.note = Conflict, "not resolved since an earlier base"
+		d.verdict, d.note = Conflict, "not resolved since an earlier base"
+		if !old[0].edited {
+			return b.lay(name, d, old)
+		}
 		b.p.side(b.path(old[0].name))
-		return clash, nil
+		return d, nil
 	}
 	b.drop(old)
 	return d, nil
@@ -49,13 +51,13 @@ func (b *besider) lay(name string, d deed, old []sideOf) (deed, error) {
 		b.drop(old)
 		return d, nil
 	}
-	side := ""
+	side, current := "", false
 	for _, s := range old {
 		if s.edited || side != "" {
 			b.stays = true
 			continue
 		}
-		side = s.name
+		side, current = s.name, s.digest == digest
 	}
 	for i := 1; side == "" && i <= maxSides; i++ {
 		free, err := b.free(sideName(name, i))
@@ -71,7 +73,9 @@ func (b *besider) lay(name string, d deed, old []sideOf) (deed, error) {
 		return d, nil
 	}
 	b.taken, b.stays = append(b.taken, side), true
-	b.p.act(Action{Op: besides, Path: join(b.at.path, name), Side: side, Digest: digest}, nil)
+	if !current {
+		b.p.act(Action{Op: besides, Path: b.path(name), Side: side, Digest: digest}, nil)
+	}
 	b.p.side(b.path(side))
 	return d, nil
 }
