@@ -28,7 +28,7 @@ func Remove(dir int, name string) error {
 	if parent, err = At(dir, ""); err != nil {
 		return err
 	}
-	if parent.Dev != st.Dev {
+	if st.Dir() && parent.Dev != st.Dev {
 		return fail("remove", name, ErrOtherFileSystem)
 	}
 	return r.entry(dir, name, st, 0)
@@ -41,7 +41,8 @@ type removal struct {
 }
 
 func (r *removal) entry(dir int, name string, st Stat, depth int) error {
-	if st.Mounted || st.Dev != r.dev {
+	// Of an overlay only the directories have its device number; its files have that of the layer that they are in.
+	if st.Mounted || st.Dir() && st.Dev != r.dev {
 		return fail("remove", name, ErrOtherFileSystem)
 	}
 	if st.Fixed {

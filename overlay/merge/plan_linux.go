@@ -45,14 +45,11 @@ func MakePlan(ctx context.Context, s Spec) (*Plan, error) {
 		return nil, fmt.Errorf("upper: %w", err)
 	}
 	defer unix.Close(upper)
-	return makePlan(ctx, &s, upper, base, s.Old)
+	return makePlan(ctx, &s, upper, base, s.oldSide())
 }
 
 func makePlan(ctx context.Context, s *Spec, upper int, base *view, old oldSide) (*Plan, error) {
 	p := &planner{ctx: ctx, spec: s, old: old}
-	if x, ok := old.(*Index); ok && x == nil {
-		p.old = nil
-	}
 	p.plan.Report = Report{Format: ReportFormat, From: s.From, To: s.To, TwoWay: p.old == nil, Items: []Item{}}
 	root, err := look(upper, "")
 	if err != nil {
@@ -66,9 +63,21 @@ func makePlan(ctx context.Context, s *Spec, upper int, base *view, old oldSide) 
 	return &p.plan, nil
 }
 
-// oldSide is what is known of the old base.
-type oldSide interface {
-	Lookup(path string) (Entry, bool, error)
+// oldSide finds a path of the old base.
+type oldSide func(path string) (*node, error)
+
+// oldSide is what is known of the old base, nil for nothing.
+func (s *Spec) oldSide() oldSide {
+	if s.Old == nil {
+		return nil
+	}
+	return func(path string) (*node, error) {
+		e, ok, err := s.Old.Lookup(path)
+		if err != nil || !ok {
+			return nil, err
+		}
+		return indexed(e), nil
+	}
 }
 
 type planner struct {
@@ -263,11 +272,7 @@ func (p *planner) lookup(path string, oldDir bool) (*node, error) {
 	if p.old == nil || !oldDir {
 		return nil, nil
 	}
-	e, ok, err := p.old.Lookup(path)
-	if err != nil || !ok {
-		return nil, err
-	}
-	return indexed(e), nil
+	return p.old(path)
 }
 
 // compare turns the three sides of a path into what a decision needs.

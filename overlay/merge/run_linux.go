@@ -58,7 +58,7 @@ func run(ctx context.Context, s Spec, before func(string) error) (*Report, error
 	}
 	m := &maker{spec: &s, base: base, upper: upper, scratch: scratch, before: before}
 	if p == nil {
-		if p, err = makePlan(ctx, &s, upper, base, s.Old); err != nil {
+		if p, err = makePlan(ctx, &s, upper, base, s.oldSide()); err != nil {
 			return nil, err
 		}
 		if len(p.Actions) > 0 {
