@@ -2,7 +2,6 @@ package entry
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -208,7 +207,7 @@ func FuzzQuote(f *testing.F) {
 		if back, ok := Unquote(q); !ok || back != s {
 			t.Errorf("Unquote(%q) = %q, %v, want %q", q, back, ok, s)
 		}
-		if strings.ContainsAny(q, " \n\t\x00\x7f") || fmt.Sprintf("%s", q) != strings.ToValidUTF8(q, "?") {
+		if strings.ContainsAny(q, " \n\t\x00\x7f") || q != strings.ToValidUTF8(q, "?") {
 			t.Errorf("Quote(%q) = %q is not printable", s, q)
 		}
 		if path, ok := Unquote(s); ok && Quote(path) != s {

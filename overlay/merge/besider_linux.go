@@ -2,6 +2,7 @@ package merge
 
 import (
 	"slices"
+	"strings"
 
 	"veneer/overlay/entry"
 )
@@ -13,7 +14,35 @@ type besider struct {
 	names []string            // of the upper's directory
 	sides map[string][]sideOf // not yet decided on
 	taken []string            // names given away
+	given map[string]bool     // names whose side lost its name to the base
 	stays bool                // some side stays
+}
+
+// known returns the names of all sides. A name that the base has taken meanwhile is the base's: a side gives way, and one that
+// was edited is a file like any other.
+func (b *besider) known() (map[string]bool, error) {
+	known := map[string]bool{}
+	b.given = map[string]bool{}
+	var lost []sideOf
+	for of, list := range b.sides {
+		var kept []sideOf
+		for _, s := range list {
+			n, err := b.at.base.child(s.name)
+			switch {
+			case err != nil:
+				return nil, err
+			case n == nil:
+				kept, known[s.name] = append(kept, s), true
+			case !s.edited:
+				known[s.name], b.given[of] = true, true
+				lost = append(lost, s)
+			}
+		}
+		b.sides[of] = kept
+	}
+	slices.SortFunc(lost, func(a, b sideOf) int { return strings.Compare(a.name, b.name) })
+	b.drop(lost, "the base has taken the name")
+	return known, nil
 }
 
 // decide turns a decision on a name into one with its sides: the base's side of a new conflict is laid beside, that of an older one
@@ -27,16 +56,16 @@ func (b *besider) decide(name string, d deed) (deed, error) {
 		return d, nil
 	case d.side:
 		return b.lay(name, d, old)
-	case len(old) > 0 && (d.verdict == KeptLocal || d.verdict == DeletedLocal) && d.op != remove:
+	case (len(old) > 0 || b.given[name]) && (d.verdict == KeptLocal || d.verdict == DeletedLocal) && d.op != remove:
 		b.stays = true
 		d.verdict, d.note = Conflict, "not resolved since an earlier base"
-		if !old[0].edited {
+		if len(old) == 0 || !old[0].edited {
 			return b.lay(name, d, old)
 		}
 		b.p.side(b.path(old[0].name))
 		return d, nil
 	}
-	b.drop(old)
+	b.drop(old, noteOver)
 	return d, nil
 }
 
@@ -48,7 +77,7 @@ func (b *besider) lay(name string, d deed, old []sideOf) (deed, error) {
 	}
 	if !fits {
 		d.note = sentence(d.note, "too large to be laid beside: look for it in the base")
-		b.drop(old)
+		b.drop(old, noteOver)
 		return d, nil
 	}
 	side, current := "", false
@@ -89,15 +118,17 @@ func (b *besider) free(name string) (bool, error) {
 	return n == nil, err
 }
 
+const noteOver = "the conflict is over"
+
 // drop removes sides that nobody has edited.
-func (b *besider) drop(list []sideOf) {
+func (b *besider) drop(list []sideOf, why string) {
 	for _, s := range list {
 		if s.edited || b.at.fixed {
 			b.p.report(b.path(s.name), KeptLocal, "edited since it was laid beside")
 			b.stays = true
 			continue
 		}
-		b.p.report(b.path(s.name), Pruned, "the conflict is over")
+		b.p.report(b.path(s.name), Pruned, why)
 		b.p.act(Action{Op: unbeside, Path: b.path(s.name), Side: s.name, Digest: s.digest}, nil)
 	}
 }
@@ -110,7 +141,7 @@ func (b *besider) finish() bool {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		b.drop(b.sides[name])
+		b.drop(b.sides[name], noteOver)
 	}
 	return b.stays
 }

@@ -28,6 +28,8 @@ func TestAConflictThatNobodyResolved(t *testing.T) {
 			`test "$(cat a)$(cat a.new)$(cat b.new)$(cat d.new/x)" = 9333`},
 		{"the side was edited", `echo 3 >a`, `echo mine >a.new; echo mine >d.new/x`, "a conflict > a.new2\nb conflict > b.new\nd type-clash > d.new\n",
 			`test "$(cat a)$(cat a.new)$(cat a.new2)$(cat d.new/x)" = 9mine3mine`},
+		{"the base takes the name of the side", `echo 3 >a.new; echo 3 >b.new`, `echo mine >b.new`, "a.new pruned\na conflict > a.new2\nb deleted-local\nb.new conflict > b.new.new\nd type-clash > d.new\n",
+			`test "$(cat a)$(cat a.new)$(cat a.new2)$(cat b.new)$(cat b.new.new)" = 932mine3`},
 		{"the side was removed", ``, `rm -r a.new b.new d.new`, "a kept-local\nb deleted-local\nd kept-local\n", `test "$(cat a)" = 9`},
 		{"the side was taken", ``, `mv a.new a; mv b.new b; rm d; cp -r d.new d; rm -r d.new`, "a pruned\nb pruned\nd/x pruned\nd pruned\n", `test "$(cat a)$(cat b)$(cat d/x)" = 222`},
 		{"the base took what is here", `echo 9 >a; rm b; rm -r d; echo 9 >d`, ``, "a.new pruned\na pruned\nb.new pruned\nb pruned\nd.new pruned\nd pruned\n", `test "$(cat a)$(cat d)" = 99; test ! -e a.new; test ! -e d.new`},

@@ -141,11 +141,10 @@ func (p *planner) dir(at place) (rest bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	isSide := map[string]bool{}
-	for _, list := range beside {
-		for _, s := range list {
-			isSide[s.name] = true
-		}
+	b := &besider{p: p, at: at, names: names, sides: beside}
+	isSide, err := b.known()
+	if err != nil {
+		return false, err
 	}
 	all := names
 	if at.hidden && at.base != nil {
@@ -155,7 +154,6 @@ func (p *planner) dir(at place) (rest bool, err error) {
 		}
 		all = slices.Compact(slices.Sorted(slices.Values(append(shown, names...))))
 	}
-	b := &besider{p: p, at: at, names: names, sides: beside}
 	for _, name := range all {
 		if err := p.ctx.Err(); err != nil {
 			return false, err
