@@ -2,7 +2,6 @@ package merge
 
 import (
 	"slices"
-	"strings"
 
 	"veneer/overlay/entry"
 )
@@ -24,7 +23,8 @@ func (b *besider) known() (map[string]bool, error) {
 	known := map[string]bool{}
 	b.given = map[string]bool{}
 	var lost []sideOf
-	for of, list := range b.sides {
+	for _, of := range b.origins() {
+		list := b.sides[of]
 		var kept []sideOf
 		for _, s := range list {
 			n, err := b.at.base.child(s.name)
@@ -40,7 +40,6 @@ func (b *besider) known() (map[string]bool, error) {
 		}
 		b.sides[of] = kept
 	}
-	slices.SortFunc(lost, func(a, b sideOf) int { return strings.Compare(a.name, b.name) })
 	b.drop(lost, "the base has taken the name")
 	return known, nil
 }
@@ -135,15 +134,20 @@ func (b *besider) drop(list []sideOf, why string) {
 
 // finish decides on sides of names that the upper no longer has, and reports whether any side stays.
 func (b *besider) finish() bool {
+	for _, name := range b.origins() {
+		b.drop(b.sides[name], noteOver)
+	}
+	return b.stays
+}
+
+// origins are the names that there are sides of, sorted.
+func (b *besider) origins() []string {
 	names := make([]string, 0, len(b.sides))
 	for name := range b.sides {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	for _, name := range names {
-		b.drop(b.sides[name], noteOver)
-	}
-	return b.stays
+	return names
 }
 
 func (b *besider) path(name string) string { return join(b.at.path, name) }

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"path"
 	"strings"
 	"testing"
@@ -83,7 +81,7 @@ func TestTheNewBaseIsAStack(t *testing.T) {
 	w.with([]string{"v2", "none", "top"}, `test "$(cat a)" = 3; test ! -e b; test "$(ls d | tr '\n' ' ')" = "y z "; test "$(ls e | tr '\n' ' ')" = "x y y.new "`)
 
 	// The index of a stack is that of what it shows.
-	var mounted, stacked, built bytes.Buffer
+	var mounted, stacked bytes.Buffer
 	w.sh(".", "rm -rf fs; mkdir fs; chmod --reference top fs; rm -rf work; mkdir work; rm -rf seen; mkdir seen")
 	w.with([]string{"v2", "none", "top"}, "cp -a . ../seen/")
 	b, err := Scan(w.path("seen"))
@@ -95,7 +93,6 @@ func TestTheNewBaseIsAStack(t *testing.T) {
 	if diff := cmp.Diff(mounted.String(), stacked.String()); diff != "" {
 		t.Errorf("index of a stack (-mounted +stacked):\n%s", diff)
 	}
-	_ = built
 }
 
 func TestAnUpperThatIsTiedToItsBaseIsRefused(t *testing.T) {
@@ -224,40 +221,5 @@ func TestTheCopiesOfFilesByEntry(t *testing.T) {
 	}
 	if _, known, err := s.oldEntries("etc/b/z.conf"); err != nil || known {
 		t.Errorf("oldEntries of a file that was not there: %v, %v", known, err)
-	}
-}
-
-// Two hundred local paths, over bases of two sizes.
-func BenchmarkMerge200(b *testing.B) {
-	for _, size := range []int{1000, 10000} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			w := newWorld(b)
-			script := fmt.Sprintf(`i=0; while [ $i -lt %d ]; do mkdir -p d$((i/50)); echo %%s$i >d$((i/50))/f$i; i=$((i+1)); done; for i in 1 2 3 4 5 6 7 8 9; do echo "u$i:x:$i:$i:::" >>passwd; done`, size)
-			w.sh("v1", fmt.Sprintf(script, "old"))
-			w.sh("v2", fmt.Sprintf(script, "new"))
-			// A fifth of each: untouched, edited where the base changed, equal to the new, added, deleted.
-			w.sh("fs", `i=0; while [ $i -lt 40 ]; do mkdir -p d$i; k=$((i*20)); d=$((k/50)); mkdir -p d$d
-				echo old$k >d$d/f$k; echo mine >d$d/f$((k+1)); echo new$((k+2)) >d$d/f$((k+2)); echo added >d$d/mine$k; mknod d$d/f$((k+3)) c 0 0; i=$((i+1)); done; cp ../v1/passwd passwd; echo me:x:1000:1000::: >>passwd`)
-			w.sh(".", "cp -a fs saved")
-			s := w.spec(w.index("v1"), "v2")
-			var text bytes.Buffer
-			bd, err := Scan(w.path("v1"))
-			must(b, err)
-			must(b, bd.Write(&text))
-			must(b, os.WriteFile(w.path("index"), text.Bytes(), 0o600))
-			s.Old, err = OpenIndex(w.path("index"))
-			must(b, err)
-			for b.Loop() {
-				b.StopTimer()
-				w.sh(".", "rm -rf fs && cp -a saved fs && sync -f fs")
-				must(b, Forget(s.Scratch))
-				b.StartTimer()
-				r, err := Run(b.Context(), s)
-				must(b, err)
-				if r.Counts.Conflict != 80 || r.Counts.TookNew != 40 {
-					b.Fatalf("%+v", r.Counts)
-				}
-			}
-		})
 	}
 }

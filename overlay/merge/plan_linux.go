@@ -152,7 +152,7 @@ func (p *planner) dir(at place) (rest bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		all = slices.Compact(slices.Sorted(slices.Values(append(shown, names...))))
+		all = union(shown, names)
 	}
 	for _, name := range all {
 		if err := p.ctx.Err(); err != nil {
@@ -168,6 +168,12 @@ func (p *planner) dir(at place) (rest bool, err error) {
 		rest = rest || stays
 	}
 	return b.finish() || rest, nil
+}
+
+func union(a, b []string) []string {
+	all := append(a, b...)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // entry plans one name of a directory, and reports whether the upper will have it.

@@ -3,7 +3,6 @@ package merge
 import (
 	"errors"
 	"io/fs"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -97,7 +96,7 @@ func (s *resetter) dir(merged, upper int, base *view, path string, hidden bool) 
 		if err != nil {
 			return err
 		}
-		names = slices.Compact(slices.Sorted(slices.Values(append(shown, names...))))
+		names = union(shown, names)
 	}
 	for _, name := range names {
 		if err := s.entry(merged, upper, base, name, join(path, name), hidden); err != nil {
