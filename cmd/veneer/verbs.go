@@ -4,5 +4,11 @@ import "github.com/spf13/cobra"
 
 // boardCommands are the verbs of the running machine, which the build host has too.
 func boardCommands() []*cobra.Command {
-	return []*cobra.Command{newPlan(), newParameters(), newStatus(), newKeep()}
+	return []*cobra.Command{
+		newPlan(),
+		newParameters(),
+		newStatus(),
+		newEtc(),
+		newKeep(),
+	}
 }
