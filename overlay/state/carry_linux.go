@@ -109,8 +109,8 @@ func (d *Dir) Run(ctx context.Context, r Request, orders Orders) (Outcome, error
 
 // makeRoom gives the ballast back when there is less left than an operation may need.
 func (d *Dir) makeRoom() error {
-	r, err := d.room()
-	if err != nil || r.bytes >= ballastSize && r.files >= 2*ballastInodes {
+	enough, err := d.roomy()
+	if err != nil || enough {
 		return err
 	}
 	return d.ReleaseBallast()
@@ -128,7 +128,8 @@ func (d *Dir) unfinished() ([]*operation, []Problem, error) {
 		return nil, problems, err
 	}
 	return slices.DeleteFunc(all, func(o *operation) bool {
-		return o.Phase == phaseDone && slices.ContainsFunc(entries, func(e Entry) bool { return e.ID == o.ID })
+		forgotten := len(entries) >= keptEntries && entries[0].ID > o.ID
+		return o.Phase == phaseDone && (forgotten || slices.ContainsFunc(entries, func(e Entry) bool { return e.ID == o.ID }))
 	}), problems, nil
 }
 

@@ -196,11 +196,23 @@ func (d *Dir) nextID(now time.Time) (string, error) {
 	return last, checkID(last)
 }
 
-// File puts a request down for the next boot and returns it with its ID. It is there as a whole or not at all.
+// File puts a request down for the next boot and returns it with its ID. It is there as a whole or not at all. On a full disk the
+// ballast makes room for it.
 func (d *Dir) File(r Request, now time.Time) (Request, error) {
 	if err := r.Check(); err != nil {
 		return r, err
 	}
+	filed, err := d.file(r, now)
+	if full(err) {
+		if rerr := d.ReleaseBallast(); rerr != nil {
+			return r, errors.Join(err, rerr)
+		}
+		filed, err = d.file(r, now)
+	}
+	return filed, err
+}
+
+func (d *Dir) file(r Request, now time.Time) (Request, error) {
 	if err := d.mkdir(requestsDir); err != nil {
 		return r, err
 	}

@@ -19,6 +19,9 @@ var errLimit = errors.New("limit reached")
 // deleted entries. It follows no link and enters nothing that is mounted, which it names, goes past and leaves. In the end it puts
 // the ballast by again. left reports that there is more.
 func (d *Dir) EmptyTrash(ctx context.Context, limit int, progress func(deleted int)) (left bool, err error) {
+	if err := d.makeRoom(); err != nil { // btrfs needs some even to delete
+		return false, err
+	}
 	if err := d.dropUnfinished(); err != nil {
 		return false, err
 	}
