@@ -22,7 +22,13 @@ const (
 	StepCheckManifest  = "check manifest"
 	StepAttach         = "attach images"
 	StepMountImages    = "mount images"
+	StepFindState      = "find state"
+	StepPrepareState   = "prepare state"
+	StepRequests       = "carry out requests"
+	StepUppers         = "prepare uppers"
 	StepStackRoot      = "stack root"
+	StepRules          = "apply rules"
+	StepIdentity       = "set identity"
 	StepCheckRoot      = "check root"
 	StepHandOver       = "hand over"
 	StepSwitchRoot     = "switch root"
@@ -32,7 +38,8 @@ const (
 
 // Steps lists the steps of a boot in order.
 var Steps = []string{StepEarlyMounts, StepCommandLine, StepDrivers, StepFindStore, StepMountStore, StepChoose, StepCheckManifest,
-	StepAttach, StepMountImages, StepStackRoot, StepCheckRoot, StepHandOver, StepSwitchRoot}
+	StepAttach, StepMountImages, StepFindState, StepPrepareState, StepRequests, StepUppers, StepStackRoot, StepRules, StepIdentity,
+	StepCheckRoot, StepHandOver, StepSwitchRoot}
 
 // Level says who wants to see a line.
 type Level int
@@ -112,6 +119,21 @@ func (r *Runner) Detailf(format string, args ...any) {
 func (r *Runner) Degrade(what, why string) {
 	r.Record.Degraded = append(r.Record.Degraded, Degraded{what, why})
 	r.log(Bad, "degraded: "+what+": "+why)
+}
+
+// Noticef prints for everyone what was done to a disk.
+func (r *Runner) Noticef(format string, args ...any) { r.log(Bad, fmt.Sprintf(format, args...)) }
+
+// mark is the place up to which unwindTo takes things back.
+func (r *Runner) mark() int { return len(r.undo) }
+
+// unwindTo takes back what was done since mark, last first.
+func (r *Runner) unwindTo(mark int) error {
+	earlier := r.undo[:mark]
+	r.undo = r.undo[mark:]
+	err := r.Unwind()
+	r.undo = earlier
+	return err
 }
 
 // OnUndo keeps undo for Unwind.

@@ -45,7 +45,7 @@ func (r *removal) entry(dir int, name string, st Stat, depth int) error {
 		return fail("remove", name, ErrOtherFileSystem)
 	}
 	if st.Fixed {
-		if err := loosen(dir, name); err != nil {
+		if err := Loosen(dir, name); err != nil {
 			return err
 		}
 	}
@@ -108,9 +108,9 @@ func (r *removal) raise(dir int, name string) error {
 	}
 }
 
-// loosen takes the flags away that keep an entry from being removed, or a directory from losing names. Only files and
+// Loosen takes the flags away that keep an entry from being removed, or a directory from losing names. Only files and
 // directories have them.
-func loosen(dir int, name string) error {
+func Loosen(dir int, name string) error {
 	fd, err := OpenFile(dir, name)
 	if err != nil {
 		return err
