@@ -36,7 +36,7 @@ const (
 	ScopeAll   = "all"   // everything that was ever written, snapshots and identity too
 	ScopeEtc   = "etc"   // what was written to /etc
 	ScopeData  = "data"  // what persist rules kept
-	ScopeUpper = "upper" // the uppers of the root and of merge rules, but not of /etc
+	ScopeUpper = "upper" // every upper, that of /etc too: what was written over the base
 )
 
 // Presets of what a reset may keep, beside an absolute path.

@@ -71,7 +71,7 @@ func (d *Dir) planReset(r Request, places []Place) (*resetPlan, error) {
 	case ScopeAll:
 		targets = []string{etcDir, upperDir, mergeDir, dataDir, identityDir, snapshotsDir}
 	case ScopeUpper:
-		targets = []string{upperDir, mergeDir}
+		targets = []string{etcDir, upperDir, mergeDir}
 	case ScopeData:
 		targets = []string{dataDir}
 	case ScopeEtc:
