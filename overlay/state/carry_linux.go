@@ -304,7 +304,7 @@ func (m move) String() string {
 
 // plan makes the operation of a request. It changes nothing.
 func (d *Dir) plan(r Request, orders Orders) (*operation, error) {
-	o := &operation{Format: OperationFormat, ID: r.ID, Kind: r.Kind, From: r.From, Why: r.Why, Snapshot: r.Snapshot, Secure: r.Secure, What: r.what()}
+	o := &operation{Format: OperationFormat, ID: r.ID, Kind: r.Kind, From: r.From, Why: r.Why, Snapshot: r.Snapshot, Secure: r.Secure, What: r.What()}
 	switch r.Kind {
 	case Reset:
 		places, err := d.placesFor(orders)
@@ -346,7 +346,8 @@ func (d *Dir) placesFor(orders Orders) ([]Place, error) {
 	return places, err
 }
 
-func (r Request) what() string {
+// What says in plain words what a request asks for.
+func (r Request) What() string {
 	switch r.Kind {
 	case Reset:
 		s := "reset " + quote(r.Scope)

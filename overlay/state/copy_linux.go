@@ -108,6 +108,12 @@ func (d *Dir) CreateSnapshot(ctx context.Context, spec SnapshotSpec) (s Snapshot
 	return s, d.sync(fd, snapshotsDir)
 }
 
+// SnapshotParts lists what a snapshot would take.
+func (d *Dir) SnapshotParts(spec SnapshotSpec) ([]string, error) {
+	parts, _, err := d.parts(spec)
+	return parts, err
+}
+
 // parts lists what a snapshot takes, and the kinds that it speaks for.
 func (d *Dir) parts(spec SnapshotSpec) (parts, covers []string, err error) {
 	covers = []string{etcDir, upperDir, mergeDir}

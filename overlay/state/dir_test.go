@@ -368,11 +368,11 @@ func TestTheTrashIsEmptiedWhateverIsInIt(t *testing.T) {
 		deep = next
 	}
 	unix.Close(deep)
-	left, err := d.EmptyTrash(context.Background(), 3, nil)
+	left, _, err := d.EmptyTrash(context.Background(), 3, nil)
 	if err != nil || !left {
 		t.Errorf("EmptyTrash with a limit = %v, %v", left, err)
 	}
-	left, err = d.EmptyTrash(context.Background(), 0, func(int) {})
+	left, _, err = d.EmptyTrash(context.Background(), 0, func(int) {})
 	if err != nil || left {
 		t.Errorf("EmptyTrash = %v, %v", left, err)
 	}
@@ -395,7 +395,7 @@ func TestTheTrashStopsAtAMount(t *testing.T) {
 	}
 	defer unix.Unmount(mnt, unix.MNT_DETACH)
 	put(t, mnt, "precious x")
-	left, err := d.EmptyTrash(context.Background(), 0, nil)
+	left, _, err := d.EmptyTrash(context.Background(), 0, nil)
 	_ = left
 	if err == nil || !strings.Contains(err.Error(), "mounted") {
 		t.Errorf("EmptyTrash = %v, want it to name the mount", err)

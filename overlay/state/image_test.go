@@ -114,7 +114,7 @@ func TestResetAndUndoWithNoByteFree(t *testing.T) {
 			}
 			_, err = d.Bless("b", "1", now)
 			must(t, err)
-			_, err = d.EmptyTrash(context.Background(), 0, nil)
+			_, _, err = d.EmptyTrash(context.Background(), 0, nil)
 			must(t, err)
 			var st unix.Stat_t
 			must(t, unix.Stat(filepath.Join(root, "ballast/blocks"), &st))
@@ -218,7 +218,7 @@ func TestSnapshotsKeepEverythingAndShareWhatTheyCan(t *testing.T) {
 				t.Error("a snapshot was made twice")
 			}
 			must(t, d.DeleteSnapshot("first"))
-			_, err = d.EmptyTrash(context.Background(), 0, nil)
+			_, _, err = d.EmptyTrash(context.Background(), 0, nil)
 			must(t, err)
 			if _, err := os.ReadFile(filepath.Join(root, "snapshots/second/etc/1/fs/large")); err != nil {
 				t.Error(err)
@@ -255,7 +255,7 @@ func TestTheTrashTakesSubvolumes(t *testing.T) {
 	}
 	_, err := d.Bless("b", "1", now)
 	must(t, err)
-	left, err := d.EmptyTrash(context.Background(), 0, nil)
+	left, _, err := d.EmptyTrash(context.Background(), 0, nil)
 	if err != nil || left {
 		t.Errorf("EmptyTrash = %v, %v", left, err)
 	}
