@@ -500,14 +500,14 @@ func parseIndex(r io.Reader) map[string]fileKey {
 // nobody did, or when a stop came between.
 func (d *Dir) StageRestore(ctx context.Context, r Request) error {
 	o := &operation{ID: r.ID, Snapshot: r.Snapshot}
-	return d.stage(ctx, o, Orders{})
+	return d.stage(ctx, o, &Orders{})
 }
 
 // completeMark is written last into a staged copy.
 const completeMark = "complete"
 
 // stage copies the parts of a snapshot to where the renames take them from.
-func (d *Dir) stage(ctx context.Context, o *operation, orders Orders) error {
+func (d *Dir) stage(ctx context.Context, o *operation, orders *Orders) error {
 	dir := stagePath(o.ID)
 	if _, there, err := d.lstat(path.Join(dir, completeMark)); err != nil || there {
 		return err

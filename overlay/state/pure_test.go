@@ -176,7 +176,8 @@ func TestRequestsAreChecked(t *testing.T) {
 			t.Errorf("Check(%+v) = nil, want a refusal", r)
 		}
 	}
-	two := Request{Kind: Reset, Scope: "x", Keep: []string{"y"}}.Check()
+	both := Request{Kind: Reset, Scope: "x", Keep: []string{"y"}}
+	two := both.Check()
 	if two == nil || !strings.Contains(two.Error(), `"x"`) || !strings.Contains(two.Error(), `"y"`) {
 		t.Errorf("Check names %v, want both mistakes", two)
 	}
