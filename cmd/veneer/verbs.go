@@ -9,6 +9,12 @@ func boardCommands() []*cobra.Command {
 		newParameters(),
 		newStatus(),
 		newEtc(),
+		newReset(),
+		newUndo(),
+		newBless(),
+		newSnapshot(),
+		newCleanup(),
+		newJournal(),
 		newKeep(),
 	}
 }

@@ -14,23 +14,7 @@ const (
 	toolsName = "tools"
 )
 
-// recordUnit shows what the init decided in the journal of the running system. It is ordered behind the target that wants it,
-// so that no boot waits for it; without DefaultDependencies=no the target would be ordered behind it (systemd.target(5)).
-const recordUnit = `[Unit]
-Description=Report what was booted, and whether it was verified
-Documentation=man:veneer(8)
-DefaultDependencies=no
-After=multi-user.target
-ConditionPathExists=/run/veneer/state.json
-Conflicts=shutdown.target
-Before=shutdown.target
-
-[Service]
-Type=oneshot
-ExecStart=/usr/bin/veneer status
-`
-
-// toolsTree is the layer that brings the command and its unit to the running machine: root's files, all of 1970, so that it
+// toolsTree is the layer that brings the command and its units to the running machine: root's files, all of 1970, so that it
 // changes only when they do.
 func toolsTree(command []byte) *Tree {
 	t := &Tree{Source: "the tools layer", content: memory{}}
@@ -43,8 +27,10 @@ func toolsTree(command []byte) *Tree {
 		add(dir, unix.S_IFDIR|0o755, nil, "")
 	}
 	add("usr/bin/veneer", unix.S_IFREG|0o755, command, "")
-	add(units+"/veneer-record.service", unix.S_IFREG|0o644, []byte(recordUnit), "")
-	add(units+"/multi-user.target.wants/veneer-record.service", unix.S_IFLNK|0o777, nil, "../veneer-record.service")
+	for _, u := range onBoardUnits {
+		add(units+"/"+u.name, unix.S_IFREG|0o644, []byte(u.text), "")
+		add(units+"/multi-user.target.wants/"+u.name, unix.S_IFLNK|0o777, nil, "../"+u.name)
+	}
 	t.finish()
 	return t
 }

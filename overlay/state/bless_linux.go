@@ -74,6 +74,9 @@ func (d *Dir) Bless(boot, deployment string, now time.Time) ([]Operation, error)
 	if err == nil && before.Boot == boot && boot != "" && len(final) == 0 {
 		return nil, d.clearAttempts()
 	}
+	if err := d.makeRoom(); err != nil {
+		return nil, err
+	}
 	var what []string
 	for _, o := range final {
 		what = append(what, o.What)

@@ -20,7 +20,7 @@ type Orders struct {
 	Log     func(line string) // what is done, line by line; nil: nobody listens
 }
 
-func (o Orders) log(format string, args ...any) {
+func (o *Orders) log(format string, args ...any) {
 	if o.Log != nil {
 		o.Log(fmt.Sprintf(format, args...))
 	}
@@ -74,10 +74,11 @@ func (d *Dir) CarryOut(ctx context.Context, orders Orders) ([]Outcome, error) {
 		if slices.ContainsFunc(requests, func(r Request) bool { return r.ID == o.ID }) {
 			continue // its turn comes below
 		}
-		outcomes = append(outcomes, d.conclude(ctx, o.request(), o, orders))
+		r := o.request()
+		outcomes = append(outcomes, d.conclude(ctx, &r, o, &orders))
 	}
-	for _, r := range requests {
-		out := d.carryOut(ctx, r, orders)
+	for i := range requests {
+		out := d.carryOut(ctx, &requests[i], &orders)
 		outcomes = append(outcomes, out)
 		if errors.Is(out.Err, ErrDestroyed) {
 			return outcomes, ErrDestroyed
@@ -104,13 +105,13 @@ func (d *Dir) Run(ctx context.Context, r Request, orders Orders) (Outcome, error
 	if r.Kind == Restore {
 		r.Why = r.Snapshot // Health looks for it
 	}
-	return d.carryOut(ctx, r, orders), d.KeepBallast()
+	return d.carryOut(ctx, &r, &orders), d.KeepBallast()
 }
 
 // makeRoom gives the ballast back when there is less left than an operation may need.
 func (d *Dir) makeRoom() error {
-	r, err := d.room()
-	if err != nil || r.bytes >= ballastSize && r.files >= 2*ballastInodes {
+	enough, err := d.roomy()
+	if err != nil || enough {
 		return err
 	}
 	return d.ReleaseBallast()
@@ -128,7 +129,8 @@ func (d *Dir) unfinished() ([]*operation, []Problem, error) {
 		return nil, problems, err
 	}
 	return slices.DeleteFunc(all, func(o *operation) bool {
-		return o.Phase == phaseDone && slices.ContainsFunc(entries, func(e Entry) bool { return e.ID == o.ID })
+		forgotten := len(entries) >= keptEntries && entries[0].ID > o.ID
+		return o.Phase == phaseDone && (forgotten || slices.ContainsFunc(entries, func(e Entry) bool { return e.ID == o.ID }))
 	}), problems, nil
 }
 
@@ -138,13 +140,13 @@ func (o *operation) request() Request {
 }
 
 // carryOut does one request, from wherever a stop left it.
-func (d *Dir) carryOut(ctx context.Context, r Request, orders Orders) Outcome {
+func (d *Dir) carryOut(ctx context.Context, r *Request, orders *Orders) Outcome {
 	if d.noted(r.ID) { // the stop was behind the journal
-		return Outcome{Request: r, What: "was carried out before", Outcome: Done, Err: d.remove(requestPath(r.ID))}
+		return Outcome{Request: *r, What: "was carried out before", Outcome: Done, Err: d.remove(requestPath(r.ID))}
 	}
 	o, err := d.operation(r.ID)
 	if err != nil {
-		return Outcome{Request: r, Outcome: Failed, Err: err}
+		return r.failed("", err)
 	}
 	if o == nil {
 		if o, err = d.plan(r, orders); err != nil {
@@ -156,15 +158,19 @@ func (d *Dir) carryOut(ctx context.Context, r Request, orders Orders) Outcome {
 		if o.Secure && o.All && orders.Destroy != nil {
 			orders.log("destroy the key of the state")
 			if err := orders.Destroy(); err != nil {
-				return Outcome{Request: r, What: o.What, Outcome: Failed, Err: err}
+				return r.failed(o.What, err)
 			}
-			return Outcome{Request: r, What: o.What, Outcome: Destroyed, Err: ErrDestroyed}
+			return Outcome{Request: *r, What: o.What, Outcome: Destroyed, Err: ErrDestroyed}
 		}
 		if err := d.begin(o); err != nil {
-			return Outcome{Request: r, What: o.What, Outcome: Failed, Err: err}
+			return r.failed(o.What, err)
 		}
 	}
 	return d.conclude(ctx, r, o, orders)
+}
+
+func (r *Request) failed(what string, err error) Outcome {
+	return Outcome{Request: *r, What: what, Outcome: Failed, Err: err}
 }
 
 // begin writes an operation down. Until that is durable nothing has been moved, after it everything will be.
@@ -182,15 +188,15 @@ func (d *Dir) begin(o *operation) error {
 }
 
 // conclude takes an operation from whatever phase it is in to its end.
-func (d *Dir) conclude(ctx context.Context, r Request, o *operation, orders Orders) Outcome {
+func (d *Dir) conclude(ctx context.Context, r *Request, o *operation, orders *Orders) Outcome {
 	if err := d.run(ctx, o, orders); err != nil {
-		return Outcome{Request: r, What: o.What, Outcome: Failed, Err: err}
+		return r.failed(o.What, err)
 	}
 	return d.close(r, o.What, Done, nil, orders)
 }
 
 // run is the order of phases; see type phase for the stop that each mark guards against.
-func (d *Dir) run(ctx context.Context, o *operation, orders Orders) error {
+func (d *Dir) run(ctx context.Context, o *operation, orders *Orders) error {
 	if o.Phase == phaseStage {
 		if err := d.stage(ctx, o, orders); err != nil {
 			return err
@@ -261,8 +267,8 @@ func (d *Dir) dropSource(o *operation) error {
 }
 
 // close notes an outcome and removes the request, in this order: a stop in between finds the note and only removes.
-func (d *Dir) close(r Request, what, outcome string, err error, orders Orders) Outcome {
-	out := Outcome{Request: r, What: what, Outcome: outcome, Err: err}
+func (d *Dir) close(r *Request, what, outcome string, err error, orders *Orders) Outcome {
+	out := Outcome{Request: *r, What: what, Outcome: outcome, Err: err}
 	e := Entry{ID: r.ID, Kind: r.Kind, From: r.From, What: what, Boot: orders.Boot, Outcome: outcome, Of: r.Of, Why: clipEntry(r.Why)}
 	if err != nil {
 		e.Why = clipEntry(err.Error())
@@ -302,8 +308,8 @@ func (m move) String() string {
 }
 
 // plan makes the operation of a request. It changes nothing.
-func (d *Dir) plan(r Request, orders Orders) (*operation, error) {
-	o := &operation{Format: OperationFormat, ID: r.ID, Kind: r.Kind, From: r.From, Why: r.Why, Snapshot: r.Snapshot, Secure: r.Secure, What: r.what()}
+func (d *Dir) plan(r *Request, orders *Orders) (*operation, error) {
+	o := &operation{Format: OperationFormat, ID: r.ID, Kind: r.Kind, From: r.From, Why: r.Why, Snapshot: r.Snapshot, Secure: r.Secure, What: r.What()}
 	switch r.Kind {
 	case Reset:
 		places, err := d.placesFor(orders)
@@ -334,7 +340,7 @@ func (d *Dir) plan(r Request, orders Orders) (*operation, error) {
 	return nil, fmt.Errorf("no such kind of request: %q", clip(string(r.Kind)))
 }
 
-func (d *Dir) placesFor(orders Orders) ([]Place, error) {
+func (d *Dir) placesFor(orders *Orders) ([]Place, error) {
 	if orders.Places != nil {
 		return orders.Places, nil
 	}
@@ -345,7 +351,8 @@ func (d *Dir) placesFor(orders Orders) ([]Place, error) {
 	return places, err
 }
 
-func (r Request) what() string {
+// What says in plain words what a request asks for.
+func (r *Request) What() string {
 	switch r.Kind {
 	case Reset:
 		s := "reset " + quote(r.Scope)

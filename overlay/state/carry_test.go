@@ -34,7 +34,7 @@ func carried(t *testing.T, d *Dir, r Request) {
 	out, err := d.CarryOut(context.Background(), orders())
 	must(t, err)
 	if len(out) != 1 || out[0].Outcome != Done || out[0].Err != nil {
-		t.Fatalf("CarryOut(%s) = %+v, want done", r.what(), out)
+		t.Fatalf("CarryOut(%s) = %+v, want done", r.What(), out)
 	}
 }
 

@@ -34,8 +34,8 @@ type SnapshotSpec struct {
 // ErrNoRoom means that a snapshot does not fit. Nothing has been copied.
 var ErrNoRoom = errors.New("there is no room for it")
 
-// spare is what a snapshot leaves free.
-const spare = 16 << 20
+// maxSpare is what a snapshot leaves free, or a sixteenth where that is less.
+const maxSpare = 16 << 20
 
 // CreateSnapshot copies the uppers as they are into snapshots/<name>. Blocks are shared where the file system can do that. Elsewhere
 // a file that has not changed since the newest snapshot is a hard link to that snapshot's copy of it, never to the file in use:
@@ -108,6 +108,12 @@ func (d *Dir) CreateSnapshot(ctx context.Context, spec SnapshotSpec) (s Snapshot
 	return s, d.sync(fd, snapshotsDir)
 }
 
+// SnapshotParts lists what a snapshot would take.
+func (d *Dir) SnapshotParts(spec SnapshotSpec) ([]string, error) {
+	parts, _, err := d.parts(spec)
+	return parts, err
+}
+
 // parts lists what a snapshot takes, and the kinds that it speaks for.
 func (d *Dir) parts(spec SnapshotSpec) (parts, covers []string, err error) {
 	covers = []string{etcDir, upperDir, mergeDir}
@@ -128,7 +134,7 @@ func (d *Dir) parts(spec SnapshotSpec) (parts, covers []string, err error) {
 			return nil, nil, err
 		}
 		for _, n := range names {
-			if _, err := Unescape(n); err == nil && d.isDir(path.Join(kind, n)) {
+			if _, err := Unescape(n); err == nil {
 				parts = append(parts, path.Join(kind, n))
 			}
 		}
@@ -154,7 +160,7 @@ func (d *Dir) trees(part string) []string {
 }
 
 func (d *Dir) copySnapshot(ctx context.Context, dir int, temp string, spec SnapshotSpec, s *Snapshot) error {
-	c := &snapshotCopy{ctx: ctx, root: dir, copier: entry.Copier{Marks: true}, snapshot: s, progress: spec.Progress, now: spec.Now}
+	c := &snapshotCopy{ctx: ctx, root: dir, copier: entry.Copier{Marks: true}, snapshot: s, progress: spec.Progress, now: spec.Now, links: map[[2]uint64]string{}}
 	c.reflink = d.canReflink(dir)
 	if !c.reflink {
 		if prev, ok := d.newestSnapshot(); ok {
@@ -244,7 +250,11 @@ type snapshotCopy struct {
 	former   map[string]fileKey // its index
 	now      time.Time
 	progress func(int64)
+	links    map[[2]uint64]string // files with several names: the first copy's place in the snapshot
 }
+
+// maxLinks bounds the memory for files with several names; beyond it each name becomes a file.
+const maxLinks = 1 << 16
 
 func (c *snapshotCopy) key(st *unix.Statx_t) fileKey {
 	return fileKey{st.Ino, int64(st.Size), time.Duration(st.Mtime.Sec)*time.Second + time.Duration(st.Mtime.Nsec),
@@ -303,15 +313,16 @@ func (c *snapshotCopy) fits(d *Dir) error {
 	if err != nil {
 		return err
 	}
+	spare := min(maxSpare, r.size/16)
 	if bytes+spare > r.bytes || files+ballastInodes > r.files {
-		return fmt.Errorf("%w: it takes %d bytes and %d files, there are %d and %d, and %d bytes are to stay free", ErrNoRoom, bytes, files, r.bytes, r.files, int64(spare))
+		return fmt.Errorf("%w: it takes %d bytes and %d files, there are %d and %d, and %d bytes are to stay free", ErrNoRoom, bytes, files, r.bytes, r.files, spare)
 	}
 	return nil
 }
 
 // tree copies one tree of the state to the same place below the snapshot.
 func (c *snapshotCopy) tree(d *Dir, tree string) error {
-	src, err := d.openDir(tree)
+	src, name, err := d.parent(tree)
 	if missing(err) {
 		return nil
 	}
@@ -319,6 +330,9 @@ func (c *snapshotCopy) tree(d *Dir, tree string) error {
 		return d.wrap("open", tree, err)
 	}
 	defer unix.Close(src)
+	if !entry.Exists(src, name) {
+		return nil
+	}
 	parent := c.root
 	for _, part := range strings.Split(path.Dir(tree), "/") {
 		if part == "." {
@@ -334,15 +348,7 @@ func (c *snapshotCopy) tree(d *Dir, tree string) error {
 		defer unix.Close(next)
 		parent = next
 	}
-	if err := unix.Mkdirat(parent, path.Base(tree), 0o700); err != nil {
-		return fmt.Errorf("copy %s: %w", tree, err)
-	}
-	dst, err := entry.OpenDir(parent, path.Base(tree))
-	if err != nil {
-		return err
-	}
-	defer unix.Close(dst)
-	return c.children(src, dst, tree, 0)
+	return c.entry(src, parent, name, tree, 0)
 }
 
 // children copies what is in one directory, and then its own owner, mode, attributes and time.
@@ -397,21 +403,16 @@ func (c *snapshotCopy) entry(src, dst int, name, rel string, depth int) error {
 		}
 		defer unix.Close(to)
 		return c.children(from, to, rel, depth+1)
-	case kind == unix.S_IFREG && !c.reflink && c.unchanged(rel, &st) && c.link(dst, name, rel):
+	case kind == unix.S_IFREG && !c.reflink && c.unchanged(rel, &st) && linkBeneath(c.prev, rel, dst, name):
 		c.snapshot.Shared += int64(st.Size)
-	case kind == unix.S_IFREG && st.Nlink > 1 && len(rel) < unix.PathMax:
-		// The names of one file find each other by their paths below the snapshot.
-		if err := c.copier.Node(src, name, c.root, rel); err != nil {
-			return err
-		}
-		c.count(&st)
+	case st.Nlink > 1 && c.twin(dst, name, &st):
+		return nil
 	default:
-		if st.Nlink > 1 {
-			c := entry.Copier{Marks: true}
-			return c.Node(src, name, dst, name)
-		}
 		if err := c.copier.Node(src, name, dst, name); err != nil {
 			return err
+		}
+		if st.Nlink > 1 && len(c.links) < maxLinks {
+			c.links[inode(&st)] = rel
 		}
 		c.count(&st)
 	}
@@ -425,6 +426,26 @@ func (c *snapshotCopy) entry(src, dst int, name, rel string, depth int) error {
 	return err
 }
 
+func inode(st *unix.Statx_t) [2]uint64 {
+	return [2]uint64{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}
+}
+
+// twin gives another name to a file of this snapshot.
+func (c *snapshotCopy) twin(dst int, name string, st *unix.Statx_t) bool {
+	first, ok := c.links[inode(st)]
+	return ok && linkBeneath(c.root, first, dst, name)
+}
+
+// linkBeneath gives the file at rel below root another name.
+func linkBeneath(root int, rel string, dst int, name string) bool {
+	dir, err := openBeneath(root, path.Dir(rel), unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(dir)
+	return unix.Linkat(dir, path.Base(rel), dst, name, 0) == nil
+}
+
 func (c *snapshotCopy) count(st *unix.Statx_t) {
 	if uint32(st.Mode)&unix.S_IFMT != unix.S_IFREG {
 		return
@@ -434,16 +455,6 @@ func (c *snapshotCopy) count(st *unix.Statx_t) {
 	} else {
 		c.snapshot.Copied += int64(st.Size)
 	}
-}
-
-// link makes a file of the newest snapshot one of this snapshot too.
-func (c *snapshotCopy) link(dst int, name, rel string) bool {
-	dir, err := openBeneath(c.prev, path.Dir(rel), unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(dir)
-	return unix.Linkat(dir, name, dst, name, 0) == nil
 }
 
 // maxIndex bounds the lines of an index that are read back: beyond it files are copied again.
@@ -489,14 +500,14 @@ func parseIndex(r io.Reader) map[string]fileKey {
 // nobody did, or when a stop came between.
 func (d *Dir) StageRestore(ctx context.Context, r Request) error {
 	o := &operation{ID: r.ID, Snapshot: r.Snapshot}
-	return d.stage(ctx, o, Orders{})
+	return d.stage(ctx, o, &Orders{})
 }
 
 // completeMark is written last into a staged copy.
 const completeMark = "complete"
 
 // stage copies the parts of a snapshot to where the renames take them from.
-func (d *Dir) stage(ctx context.Context, o *operation, orders Orders) error {
+func (d *Dir) stage(ctx context.Context, o *operation, orders *Orders) error {
 	dir := stagePath(o.ID)
 	if _, there, err := d.lstat(path.Join(dir, completeMark)); err != nil || there {
 		return err

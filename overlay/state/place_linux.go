@@ -3,6 +3,8 @@ package state
 import (
 	"path"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxPlaces bounds the entries of etc/, merge/ and data/ that are looked at.
@@ -30,7 +32,9 @@ func (d *Dir) Places(serial string) (places []Place, junk []string, err error) {
 		if kind != dataDir || d.looksLikeUpper(root) {
 			place.Files = path.Join(root, FilesDir)
 		}
-		if d.isDir(root) {
+		st, there, err := d.lstat(root)
+		format := st.Mode & unix.S_IFMT
+		if err == nil && there && (format == unix.S_IFDIR || format == unix.S_IFREG && kind == dataDir) {
 			places = append(places, place)
 		} else {
 			junk = append(junk, root)

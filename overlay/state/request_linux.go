@@ -36,7 +36,7 @@ const (
 	ScopeAll   = "all"   // everything that was ever written, snapshots and identity too
 	ScopeEtc   = "etc"   // what was written to /etc
 	ScopeData  = "data"  // what persist rules kept
-	ScopeUpper = "upper" // the uppers of the root and of merge rules, but not of /etc
+	ScopeUpper = "upper" // every upper, that of /etc too: what was written over the base
 )
 
 // Presets of what a reset may keep, beside an absolute path.
@@ -97,7 +97,7 @@ func ParseRequest(text []byte) (Request, error) {
 }
 
 // Check reports everything that is wrong with a request.
-func (r Request) Check() error {
+func (r *Request) Check() error {
 	var errs []error
 	switch r.Kind {
 	case Reset:
@@ -155,14 +155,25 @@ const idForm = "20060102T150405.000000Z"
 func newID(t time.Time) string { return t.UTC().Format(idForm) }
 
 func checkID(id string) error {
-	if t, err := time.Parse(idForm, id); err != nil || newID(t) != id {
+	if newID(When(id)) != id {
 		return fmt.Errorf("%q is not the ID of an operation, as veneer gives them (%s)", clip(id), idForm)
 	}
 	return nil
 }
 
-// When is the time at which an ID was given.
-func When(id string) time.Time { t, _ := time.Parse(idForm, id); return t }
+// When is the time at which an ID was given; of what is no ID it is some other time. (time.Parse would cost PID 1 25 kB.)
+func When(id string) time.Time {
+	if len(id) != len(idForm) {
+		return time.Time{}
+	}
+	number := func(at, digits int) (n int) {
+		for _, c := range []byte(id[at : at+digits]) {
+			n = 10*n + int(c-'0')
+		}
+		return n
+	}
+	return time.Date(number(0, 4), time.Month(number(4, 2)), number(6, 2), number(9, 2), number(11, 2), number(13, 2), number(16, 6)*1000, time.UTC)
+}
 
 // nextID returns an ID that is later than those of all requests and operations there are, whatever the clock says: a machine
 // without one begins in 1970 at each boot, and the newest operation is the first to be undone.
@@ -196,11 +207,23 @@ func (d *Dir) nextID(now time.Time) (string, error) {
 	return last, checkID(last)
 }
 
-// File puts a request down for the next boot and returns it with its ID. It is there as a whole or not at all.
+// File puts a request down for the next boot and returns it with its ID. It is there as a whole or not at all. On a full disk the
+// ballast makes room for it.
 func (d *Dir) File(r Request, now time.Time) (Request, error) {
 	if err := r.Check(); err != nil {
 		return r, err
 	}
+	filed, err := d.file(r, now)
+	if full(err) {
+		if rerr := d.ReleaseBallast(); rerr != nil {
+			return r, errors.Join(err, rerr)
+		}
+		filed, err = d.file(r, now)
+	}
+	return filed, err
+}
+
+func (d *Dir) file(r Request, now time.Time) (Request, error) {
 	if err := d.mkdir(requestsDir); err != nil {
 		return r, err
 	}

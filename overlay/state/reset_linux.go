@@ -35,7 +35,7 @@ type ResetPlan struct {
 
 // PlanReset tells what a reset with these words would move, without moving it.
 func (d *Dir) PlanReset(r Request, places []Place) (ResetPlan, error) {
-	p, err := d.planReset(r, places)
+	p, err := d.planReset(&r, places)
 	if err != nil {
 		return ResetPlan{}, err
 	}
@@ -61,7 +61,7 @@ var containers = []string{etcDir, mergeDir, dataDir, identityDir, snapshotsDir}
 
 // planReset turns the words of a reset into moves. What is kept never moves: where something that goes holds something that stays,
 // the plan walks down and takes what lies beside it.
-func (d *Dir) planReset(r Request, places []Place) (*resetPlan, error) {
+func (d *Dir) planReset(r *Request, places []Place) (*resetPlan, error) {
 	p := &resetPlan{d: d, places: places}
 	for _, k := range r.Keep {
 		p.keep(k)
@@ -71,7 +71,7 @@ func (d *Dir) planReset(r Request, places []Place) (*resetPlan, error) {
 	case ScopeAll:
 		targets = []string{etcDir, upperDir, mergeDir, dataDir, identityDir, snapshotsDir}
 	case ScopeUpper:
-		targets = []string{upperDir, mergeDir}
+		targets = []string{etcDir, upperDir, mergeDir}
 	case ScopeData:
 		targets = []string{dataDir}
 	case ScopeEtc:

@@ -147,6 +147,9 @@ func (d *Dir) DeleteSnapshot(name string) error {
 	if _, there, err := d.lstat(snapshotPath(name)); err != nil || !there {
 		return errors.Join(err, fmt.Errorf("there is no snapshot %q", name))
 	}
+	if err := d.makeRoom(); err != nil {
+		return err
+	}
 	return d.discard(snapshotPath(name))
 }
 

@@ -12,31 +12,40 @@ import (
 // trashDepth is how many directories are entered before what lies deeper is moved up: no tree is too deep.
 const trashDepth = 48
 
+// ProgressEach is how many deletions lie between two reports of progress.
+const ProgressEach = 1024
+
 // errLimit ends an emptying that was to be bounded.
 var errLimit = errors.New("limit reached")
 
-// EmptyTrash deletes what is out of use: at most limit entries (0: all). progress is called now and then with the number of
-// deleted entries. It follows no link and enters nothing that is mounted, which it names, goes past and leaves. In the end it puts
+// EmptyTrash deletes what is out of use: at most limit entries (0: all). progress is called after every ProgressEach of
+// them with their number. It follows no link and enters nothing that is mounted, which it names, goes past and leaves. In the end it puts
 // the ballast by again. left reports that there is more.
-func (d *Dir) EmptyTrash(ctx context.Context, limit int, progress func(deleted int)) (left bool, err error) {
+func (d *Dir) EmptyTrash(ctx context.Context, limit int, progress func(deleted int)) (left bool, deleted int, err error) {
+	if err := d.makeRoom(); err != nil { // btrfs needs some even to delete
+		return false, 0, err
+	}
 	if err := d.dropUnfinished(); err != nil {
-		return false, err
+		return false, 0, err
 	}
 	dir, err := d.openDir(trashDir)
 	if missing(err) {
-		return false, nil
+		return false, 0, nil
 	}
 	if err != nil {
-		return false, d.wrap("open", trashDir, err)
+		return false, 0, d.wrap("open", trashDir, err)
 	}
 	defer unix.Close(dir)
 	e := &emptying{ctx: ctx, d: d, top: dir, limit: limit, progress: progress}
 	err = e.all(dir, trashDir, 0)
 	if errors.Is(err, errLimit) {
-		return true, nil
+		return true, e.deleted, nil
 	}
-	return err != nil, errors.Join(err, errors.Join(e.stuck...), d.KeepBallast())
+	return err != nil || len(e.stuck) > 0, e.deleted, errors.Join(err, errors.Join(e.stuck...), d.KeepBallast())
 }
+
+// MeasureTrash tells how much EmptyTrash would delete.
+func (d *Dir) MeasureTrash() (Size, error) { return d.Measure(Step{From: trashDir, Children: true}) }
 
 // dropUnfinished puts copies of snapshots that a stop left into the trash.
 func (d *Dir) dropUnfinished() error {
@@ -114,7 +123,7 @@ func (e *emptying) entry(dir int, name, rel string, depth int) error {
 	switch {
 	case err == nil:
 		e.deleted++
-		if e.progress != nil && e.deleted%1024 == 0 {
+		if e.progress != nil && e.deleted%ProgressEach == 0 {
 			e.progress(e.deleted)
 		}
 		return nil
@@ -240,6 +249,6 @@ func (d *Dir) destroy(ctx context.Context, o *operation) error {
 			}
 		}
 	}
-	_, err := d.EmptyTrash(ctx, 0, nil)
+	_, _, err := d.EmptyTrash(ctx, 0, nil)
 	return err
 }
