@@ -68,7 +68,7 @@ func (l *lab) put(name string, content ...string) {
 	l.must(os.WriteFile(name, []byte(text), 0o644))
 }
 
-func lines(t *testing.T, m *Machine, o Options) []string {
+func changeLines(t *testing.T, m *Machine, o Options) []string {
 	t.Helper()
 	var got []string
 	for c, err := range m.Changes(context.Background(), o) {
@@ -232,7 +232,7 @@ func TestChangesAreTold(t *testing.T) {
 				c.edit(l, l.root)
 			}
 			before := openFiles(t)
-			if diff := cmp.Diff(c.want, lines(t, l.machine(), c.ask)); diff != "" {
+			if diff := cmp.Diff(c.want, changeLines(t, l.machine(), c.ask)); diff != "" {
 				t.Errorf("Changes (-want +got):\n%s", diff)
 			}
 			if after := openFiles(t); after != before {
@@ -262,7 +262,7 @@ func TestAWalkMayBeLeftAtEachChange(t *testing.T) {
 		l.put("root/"+name, "other")
 	}
 	before := openFiles(t)
-	all := len(lines(t, l.machine(), Options{}))
+	all := len(changeLines(t, l.machine(), Options{}))
 	for stop := range all {
 		n := 0
 		for range l.machine().Changes(context.Background(), Options{}) {
@@ -318,7 +318,7 @@ func TestTheUpperTellsWhatAWalkOverEverythingTells(t *testing.T) {
 			r.disturb(l, l.root, 40)
 			want := differ(before, snapshotOf(t, l.root))
 			var got []string
-			for _, line := range lines(t, l.machine(), Options{}) {
+			for _, line := range changeLines(t, l.machine(), Options{}) {
 				word := strings.Fields(line)
 				got = append(got, word[0]+" "+strings.TrimSuffix(word[1], "/"))
 			}
