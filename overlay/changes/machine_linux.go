@@ -10,14 +10,34 @@ import (
 	"strings"
 )
 
-// Layer is a directory that holds a part of what one sees.
+// Layer is a directory, or for a rule that binds one file that file, which holds a part of what one sees.
 type Layer struct {
-	Name     string `json:"name"` // for people: base "debian", upper of /etc
+	Role     string `json:"role"` // tools, base, layer; upper, data
+	Name     string `json:"name"` // of an image; of what is written the path that it is for
 	ID       string `json:"id,omitempty"`
 	Dir      string `json:"directory"`
-	Role     string `json:"role"` // tools, base, layer, upper, data
 	Verified bool   `json:"verified"`
 }
+
+// shortID is how much of an image's ID people see.
+const shortID = 12
+
+// String is the layer for people.
+func (l Layer) String() string {
+	switch l.Role {
+	case RoleUpper, RoleData:
+		return l.Role + " of " + Plain(l.Name)
+	case l.Name:
+		return Plain(l.Name) + " " + Plain(l.ID[:min(shortID, len(l.ID))])
+	}
+	return Plain(l.Role) + " " + Plain(l.Name) + " " + Plain(l.ID[:min(shortID, len(l.ID))])
+}
+
+// Roles of layers that are written to.
+const (
+	RoleUpper = "upper"
+	RoleData  = "data" // what a rule keeps by itself, without the base beneath
+)
 
 // Source is what supplies a part of the tree.
 type Source struct {
@@ -31,9 +51,10 @@ type Source struct {
 
 // Rule is why a source is there.
 type Rule struct {
-	Action   string // persist, merge, ephemeral; root for the root itself
+	Action   string // persist, merge, ephemeral, read-only; "" for the root itself
 	Origin   string // base, site, default
 	Volatile bool   // what is written is gone after the next boot
+	Why      string // it is volatile, although it should not be
 }
 
 // Foreign is a mount that is none of ours, or a path that a rule hides.
@@ -46,6 +67,7 @@ type Foreign struct {
 type Machine struct {
 	Sources []Source
 	Foreign []Foreign
+	Notes   []string // what else people should know of the picture
 }
 
 // owner is the source that a path belongs to: the one that is mounted deepest.
@@ -130,28 +152,23 @@ func (m *Machine) changesOf(ctx context.Context, s *Source, start string, o Opti
 
 // views opens what was and what is.
 func (s *Source) views() (old, new *tree, err error) {
-	lowers := make([]string, len(s.Lowers))
-	for i, l := range s.Lowers {
-		lowers[i] = l.Dir
-	}
-	upper, before := "", ""
-	if s.Upper != nil {
-		upper = s.Upper.Dir
-	}
-	below := lowers
+	below := s.Lowers
 	if s.Bind {
 		below = nil
 	}
 	if s.Old != nil {
-		before, lowers = s.Old.Dir, below
+		old, err = openTree(s.Old, below)
+	} else {
+		old, err = openTree(nil, s.Lowers)
 	}
-	if old, err = openTree(before, lowers); err != nil {
+	if err != nil {
 		return nil, nil, err
 	}
-	if new, err = openTree(upper, below); err != nil {
+	if new, err = openTree(s.Upper, below); err != nil {
 		old.close()
+		return nil, nil, err
 	}
-	return old, new, err
+	return old, new, nil
 }
 
 // merge joins streams, each in the order of its paths, into one.

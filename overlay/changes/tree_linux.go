@@ -1,10 +1,12 @@
 package changes
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -12,37 +14,46 @@ import (
 
 // tree is the merged view of layers, as overlayfs has it.
 type tree struct {
-	roots []dir // top first, one for each layer that there is
-	upper bool  // the first of them is written to
+	roots  []root  // top first, one for each layer that there is
+	layers []Layer // the same, as they were given
+	upper  bool    // the first of them is written to
 }
 
-// openTree opens the layers of a view, lowers bottom first. No upper is "". A lower that is not there is left out: an image
-// need not have what others have. An upper that is not there is an error.
-func openTree(upper string, lowers []string) (t *tree, err error) {
-	t = &tree{upper: upper != ""}
-	defer func() {
-		if err != nil {
-			t.close()
+// root is where a layer begins: a directory, or the one file that a rule binds.
+type root struct {
+	dir
+	file string // its name in dir; "" is the directory itself
+}
+
+// openTree opens the layers of a view, lowers bottom first. A lower that is not there is left out: an image need not have what
+// others have. An upper that is not there is an error.
+func openTree(upper *Layer, lowers []Layer) (t *tree, err error) {
+	t = &tree{upper: upper != nil}
+	if upper != nil {
+		if err := t.add(*upper); err != nil {
+			return nil, err
 		}
-	}()
-	if upper != "" {
-		d, err := openRoot(upper, 0)
-		if err != nil {
-			return t, err
-		}
-		t.roots = append(t.roots, d)
 	}
 	for i := len(lowers) - 1; i >= 0; i-- {
-		d, err := openRoot(lowers[i], len(t.roots))
-		if missing(err) {
-			continue
+		if err := t.add(lowers[i]); err != nil && !missing(err) {
+			t.close()
+			return nil, err
 		}
-		if err != nil {
-			return t, err
-		}
-		t.roots = append(t.roots, d)
 	}
 	return t, nil
+}
+
+func (t *tree) add(l Layer) error {
+	r := root{}
+	var err error
+	if r.dir, err = openRoot(l.Dir, len(t.roots)); errors.Is(err, unix.ENOTDIR) {
+		r.file = path.Base(l.Dir)
+		r.dir, err = openRoot(path.Dir(l.Dir), len(t.roots))
+	}
+	if err == nil {
+		t.roots, t.layers = append(t.roots, r), append(t.layers, l)
+	}
+	return err
 }
 
 func (t *tree) close() {
@@ -79,24 +90,43 @@ func (it *item) close() {
 // root is the item of the view's root. Roots are merged whatever marks they have, as overlayfs does.
 func (t *tree) root() (*item, error) {
 	it := &item{}
-	for i, d := range t.roots {
-		sub, err := d.open(".")
+	for _, r := range t.roots {
+		e, sub, err := r.begin()
 		if err != nil {
 			it.close()
 			return nil, err
 		}
-		sub.path = "."
-		it.dirs = append(it.dirs, sub)
-		if i > 0 {
-			continue
+		if sub.fd >= 0 {
+			it.dirs = append(it.dirs, sub)
 		}
-		if it.entry, err = sub.self(); err != nil {
-			it.close()
-			return nil, err
+		if it.entry == nil && e != nil {
+			it.entry, it.data = e, e
 		}
-		it.data = it.entry
+		if r.file != "" {
+			break
+		}
 	}
 	return it, nil
+}
+
+// begin is the entry of the root, and its directory anew, for whoever closes what it has walked through.
+func (r root) begin() (*entry, dir, error) {
+	none := dir{fd: -1}
+	if r.file != "" {
+		e, err := r.stat(r.file)
+		return e, none, err
+	}
+	sub, err := r.open(".")
+	if err != nil {
+		return nil, none, err
+	}
+	sub.path = "."
+	e, err := sub.self()
+	if err != nil {
+		unix.Close(sub.fd)
+		return nil, none, err
+	}
+	return e, sub, nil
 }
 
 // lookup finds name in the merged directories dirs: the first layer that has it gives it; directories of the layers below are
@@ -133,10 +163,10 @@ func (t *tree) lookup(dirs []dir, name string) (*item, error) {
 // lookupBelow goes on with an absolute path in the layers below the given one.
 func (t *tree) lookupBelow(it *item, layer int, path string) error {
 	for _, root := range t.roots {
-		if root.layer <= layer {
+		if root.layer <= layer || root.file != "" {
 			continue
 		}
-		e, stop, err := it.walk(root, strings.TrimPrefix(path, "/"))
+		e, stop, err := it.walk(root.dir, strings.TrimPrefix(path, "/"))
 		if err != nil {
 			return err
 		}
