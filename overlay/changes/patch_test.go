@@ -15,10 +15,12 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
+const updateEnv = "VENEER_TEST_UPDATE"
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name)
-	if *update {
+	if *update || os.Getenv(updateEnv) != "" {
 		if err := os.MkdirAll("testdata", 0o755); err != nil {
 			t.Fatal(err)
 		}

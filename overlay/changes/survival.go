@@ -19,7 +19,7 @@ func (a *Answer) survival(s *Source) Survival {
 	case a.Kind == "" && !written:
 		return Survival{}
 	case !written && a.Layer != nil && a.Layer.Role != RoleUpper && a.Layer.Role != RoleData:
-		return Survival{"yes: it is in an image", "no: the next base has what it has", "yes: nothing was written here"}
+		return Survival{"yes: it is in an image", "as the next images have it", "yes: nothing was written here"}
 	case s.Rule.Volatile:
 		what := "no: the upper is volatile"
 		if s.Rule.Why != "" {

@@ -57,7 +57,28 @@ const maxLinks = 40
 func (m *Machine) Why(p string) (*Answer, error) {
 	v := &views{m: m, open: map[*Source][2]*tree{}}
 	defer v.close()
-	return v.why(clean(p), maxLinks)
+	a, err := v.why(clean(p), maxLinks)
+	told := map[string]bool{}
+	for at := a; err == nil && at.Target != "" && !told[at.Path]; at = at.Leads {
+		told[at.Path] = true
+		to := at.Target
+		if !path.IsAbs(to) {
+			to = path.Join(path.Dir(at.Path), to)
+		}
+		if at.Leads, err = v.why(clean(to), maxLinks); err == nil && told[at.Leads.Path] {
+			at.Leads = nil // round and round
+			break
+		}
+	}
+	return a, err
+}
+
+// Reach is the absolute path p without links in the directories on the way: the path by which the layers know it.
+func (m *Machine) Reach(p string) (string, error) {
+	v := &views{m: m, open: map[*Source][2]*tree{}}
+	defer v.close()
+	links := maxLinks
+	return v.reach(clean(p), &links)
 }
 
 // views are the trees that an answer has looked into.
@@ -166,14 +187,7 @@ func (v *views) why(asked string, links int) (*Answer, error) {
 		return nil, err
 	}
 	a.Survives = a.survival(s)
-	if a.Target != "" && links > 0 {
-		to := a.Target
-		if !path.IsAbs(to) {
-			to = path.Join(path.Dir(p), to)
-		}
-		a.Leads, err = v.why(clean(to), links-1)
-	}
-	return a, err
+	return a, nil
 }
 
 // differs compares the path alone with what lies below its upper.
@@ -317,7 +331,7 @@ func (a *Answer) hold(l Layer, e *entry, rel, state string) {
 	if e.whiteout {
 		h.Kind, h.Size, h.Mode = "", 0, 0
 	}
-	if at := path.Clean(e.path()); state != Deletes && l.Role != RoleData && at != strings.Join(parts(rel), "/") && at != "." {
+	if at := path.Clean(e.path()); state != Deletes && l.Role != RoleData && len(parts(rel)) > 0 && at != strings.Join(parts(rel), "/") {
 		h.At = "/" + at
 	}
 	a.Holders = append(a.Holders, h)

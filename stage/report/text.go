@@ -80,9 +80,9 @@ func (r *Report) upper() string {
 	}
 	s := r.Space
 	if s == nil {
-		return fmt.Sprintf("%s; %s, use unknown: %s", kind, size(r.Record.Upper.Size), plain(r.Unknown))
+		return fmt.Sprintf("%s; %s, use unknown: %s", kind, Size(r.Record.Upper.Size), plain(r.Unknown))
 	}
-	use := fmt.Sprintf("%s of %s used", size(s.Used), size(s.Size))
+	use := fmt.Sprintf("%s of %s used", Size(s.Used), Size(s.Size))
 	if s.Size > 0 {
 		use += fmt.Sprintf(" (%d%%)", int64(float64(s.Used)/float64(s.Size)*100))
 	}
@@ -95,7 +95,7 @@ func (r *Report) upper() string {
 func (r *Report) images() string {
 	return table(func(row func(cells ...string)) {
 		for _, i := range r.Images {
-			row(string(i.Role), i.Name, i.ID[:min(shortID, len(i.ID))], i.FileSystem, size(i.Size), i.Device)
+			row(string(i.Role), i.Name, i.ID[:min(shortID, len(i.ID))], i.FileSystem, Size(i.Size), i.Device)
 		}
 	})
 }
@@ -175,8 +175,8 @@ func duration(d time.Duration) string {
 	return d.Round(10 * time.Millisecond).String()
 }
 
-// size spells an amount with one digit behind the point, in powers of 1024.
-func size(n int64) string {
+// Size spells an amount with one digit behind the point, in powers of 1024.
+func Size(n int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	f := float64(n)
 	for f >= 1023.95 && len(units) > 1 {
