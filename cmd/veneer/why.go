@@ -19,7 +19,7 @@ what it differs in; whether it survives a reboot, another base and a reset; and 
 Of a path that is not there it says who deleted it, or that nobody has it. Of a link it tells the link, and then what that leads to.`,
 		Example: `  veneer why /etc/hostname
   veneer why /bin/sh
-  veneer why --json /etc/motd | jq -r .survives.reboot`,
+  veneer why --json /etc/motd | jq .survives.reboot.kept`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, m, err := machineOf(root)

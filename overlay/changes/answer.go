@@ -50,9 +50,9 @@ func (a *Answer) block(b *strings.Builder) {
 		line("Differs", "%s", a.difference())
 	}
 	if s := a.Survives; s != (Survival{}) {
-		line("Reboot", "%s", s.Reboot)
-		line("Upgrade", "%s", s.Upgrade)
-		line("Reset", "%s", s.Reset)
+		line("Reboot", "%s", s.Reboot.How)
+		line("Upgrade", "%s", s.Upgrade.How)
+		line("Reset", "%s", s.Reset.How)
 	}
 	for i, h := range a.Holders {
 		name := ""

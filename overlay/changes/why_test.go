@@ -108,7 +108,7 @@ func TestAVolatileStateIsSaidToBeOne(t *testing.T) {
 	m := usualDevice(l)
 	m.Sources[1].Rule.Volatile, m.Sources[1].Rule.Why = true, "no device answered"
 	a, err := m.Why("/etc/hostname")
-	if err != nil || a.Survives.Reboot != "no: the state is ephemeral (no device answered)" {
+	if err != nil || a.Survives.Reboot.How != "no: the state is ephemeral (no device answered)" {
 		t.Errorf("Why = %+v, %v", a.Survives, err)
 	}
 }
