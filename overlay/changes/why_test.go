@@ -42,7 +42,9 @@ func usualDevice(l *lab) *Machine {
 	both := func(dir string) []Layer {
 		return []Layer{image("tools", "tools", "a", dir), image("base", "debian", "b", dir)}
 	}
-	written := func(role, name, dir string) *Layer { return &Layer{Role: role, Name: name, Dir: filepath.Join(l.dir, dir)} }
+	written := func(role, name, dir string) *Layer {
+		return &Layer{Role: role, Name: name, Dir: filepath.Join(l.dir, dir)}
+	}
 	return &Machine{
 		Sources: []Source{
 			{Mount: "/", Upper: written(RoleUpper, "/", "upper"), Lowers: both(""), Rule: Rule{Volatile: true}},
