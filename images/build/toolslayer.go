@@ -30,7 +30,32 @@ Type=oneshot
 ExecStart=/usr/bin/veneer status
 `
 
-// toolsTree is the layer that brings the command and its unit to the running machine: root's files, all of 1970, so that it
+// watchUnit looks how full what is written is; its timer calls it each minute. LogLevelMax keeps the manager's own two lines
+// about each start out of the journal (systemd.exec(5)); what the watch has to say is notice or more.
+const (
+	watchUnit = `[Unit]
+Description=Tell when the upper or the state fills up
+Documentation=man:veneer-watch(1)
+ConditionPathExists=/run/veneer/state.json
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/veneer watch
+LogLevelMax=notice
+`
+	watchTimer = `[Unit]
+Description=Look each minute how full the upper and the state are
+Documentation=man:veneer-watch(1)
+ConditionPathExists=/run/veneer/state.json
+
+[Timer]
+OnBootSec=1min
+OnUnitActiveSec=1min
+AccuracySec=15s
+`
+)
+
+// toolsTree is the layer that brings the command and its units to the running machine: root's files, all of 1970, so that it
 // changes only when they do.
 func toolsTree(command []byte) *Tree {
 	t := &Tree{Source: "the tools layer", content: memory{}}
@@ -39,12 +64,15 @@ func toolsTree(command []byte) *Tree {
 	}
 	t.Root = Entry{Path: ".", Mode: unix.S_IFDIR | 0o755, Mtime: time.Unix(0, 0)}
 	const units = "usr/lib/systemd/system"
-	for _, dir := range []string{"usr", "usr/bin", "usr/lib", "usr/lib/systemd", units, units + "/multi-user.target.wants"} {
+	for _, dir := range []string{"usr", "usr/bin", "usr/lib", "usr/lib/systemd", units, units + "/multi-user.target.wants", units + "/timers.target.wants"} {
 		add(dir, unix.S_IFDIR|0o755, nil, "")
 	}
 	add("usr/bin/veneer", unix.S_IFREG|0o755, command, "")
 	add(units+"/veneer-record.service", unix.S_IFREG|0o644, []byte(recordUnit), "")
 	add(units+"/multi-user.target.wants/veneer-record.service", unix.S_IFLNK|0o777, nil, "../veneer-record.service")
+	add(units+"/veneer-watch.service", unix.S_IFREG|0o644, []byte(watchUnit), "")
+	add(units+"/veneer-watch.timer", unix.S_IFREG|0o644, []byte(watchTimer), "")
+	add(units+"/timers.target.wants/veneer-watch.timer", unix.S_IFLNK|0o777, nil, "../veneer-watch.timer")
 	t.finish()
 	return t
 }

@@ -177,7 +177,8 @@ func (b *builder) addForeign() {
 func (r *Report) Against(m *changes.Machine, root, name string) error {
 	state := filepath.Join(root, r.State.Mount)
 	snapshot := filepath.Join(state, "snapshots", name)
-	if info, err := os.Stat(snapshot); r.State.Mount == "" || err != nil || !info.IsDir() {
+	// The description is written last: without it the snapshot is a copy that was not finished.
+	if _, err := os.Lstat(filepath.Join(snapshot, "snapshot.json")); r.State.Mount == "" || err != nil {
 		return fmt.Errorf("no snapshot %q: %w", name, fs.ErrNotExist)
 	}
 	var kept []changes.Source

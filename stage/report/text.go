@@ -94,6 +94,9 @@ func (r *Report) upper() string {
 			kind = string(boot.UpperTmpfs) + ", volatile: what is written outside the rules' paths is gone after the next boot"
 		}
 	}
+	if kind == string(boot.UpperPersistent) && r.kept() {
+		kind += ": what is written is kept, but where a rule says otherwise"
+	}
 	s := r.Space
 	if s == nil {
 		return fmt.Sprintf("%s; %s, use unknown: %s", kind, Size(r.Record.Upper.Size), plain(r.Unknown))

@@ -29,8 +29,12 @@ func Places(rec *stage.Record) []Place {
 	if rec.Upper.Mount != "" && rec.Upper.Kind == string(boot.UpperTmpfs) {
 		all = append(all, Place{Upper, rec.Upper.Mount})
 	}
-	if rec.State.Mount != "" && rec.State.Kind == stage.StatePersistent {
+	switch {
+	case rec.State.Mount == "":
+	case rec.State.Kind == stage.StatePersistent:
 		all = append(all, Place{Data, rec.State.Mount})
+	case rec.State.Kind == stage.StateEphemeral && len(all) == 0:
+		all = append(all, Place{Upper, rec.State.Mount}) // the state is in memory
 	}
 	return all
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"veneer/boot"
 	"veneer/stage"
 )
 
@@ -255,7 +256,7 @@ func (w *Watch) restrict(wanted bool, restricted []string, tell bool) ([]string,
 // asked for.
 func kept(rec *stage.Record) []string {
 	var all []string
-	if rec.Upper.Kind == "persistent" {
+	if rec.Upper.Kind == string(boot.UpperPersistent) {
 		all = append(all, "/")
 	}
 	for _, r := range rec.Rules {
