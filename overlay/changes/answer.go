@@ -89,12 +89,18 @@ func (a *Answer) difference() string {
 	d := a.Differs
 	switch d.Type {
 	case Added:
+		if d.From != "" {
+			return "renamed: below it is " + Plain(d.From)
+		}
 		return "added: nothing below has it"
 	case Same:
 		return "no: it equals what is below"
 	}
 	s := string(d.Type)
 	var notes []string
+	if d.From != "" {
+		notes = append(notes, "below it is "+Plain(d.From))
+	}
 	if d.Was != "" {
 		notes = append(notes, fmt.Sprintf("%s -> %s", d.Was, d.Kind))
 	}
@@ -160,6 +166,8 @@ type answerJSON struct {
 	Action      string       `json:"action"`
 	Origin      string       `json:"origin"`
 	Change      Type         `json:"change,omitempty"`
+	From        string       `json:"from,omitempty"`
+	FromBytes   string       `json:"from-base64,omitempty"`
 	Metadata    []Difference `json:"metadata"`
 	Holders     []Holder     `json:"holders"`
 	Survives    Survival     `json:"survives"`
@@ -174,6 +182,7 @@ func (a *Answer) MarshalJSON() ([]byte, error) {
 	j.Asked, j.AskedBytes = exact(a.Asked)
 	j.Target, j.TargetBytes = exact(a.Target)
 	if a.Differs != nil {
+		j.From, j.FromBytes = exact(a.Differs.From)
 		j.Change, j.Metadata = a.Differs.Type, append(j.Metadata, a.Differs.Metadata...)
 	}
 	return json.Marshal(j)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"path"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -57,45 +56,50 @@ func compare(ctx context.Context, old, new *tree, mount, start string, skip func
 
 // begin finds start, which lies at or below mount, in both views and compares it.
 func (w *walk) begin(mount, start string) error {
-	was, err := w.old.root()
+	was, is, err := w.pair(mount, start)
 	if err != nil {
 		return err
 	}
-	is, err := w.new.root()
-	if err != nil {
-		was.close()
-		return err
-	}
-	defer func() { was.close(); is.close() }()
-	at := mount
-	for _, name := range parts(start[len(mount):]) {
-		at = path.Join(at, name)
-		nextWas, err := w.old.lookup(was.dirs, name)
-		if err != nil {
-			return err
-		}
-		nextWas.adopt(was)
-		was = nextWas
-		nextIs, err := w.new.lookup(is.dirs, name)
-		if err != nil {
-			return err
-		}
-		nextIs.adopt(is)
-		is = nextIs
-		if at == start {
-			break
-		}
-		if origin, _, err := w.origin(is); err != nil {
-			return err
-		} else if origin != nil {
-			origin.adopt(was)
-			was = origin
-		}
-	}
+	defer was.close()
+	defer is.close()
 	if !was.found() && !is.found() {
 		return fmt.Errorf("%s: %w", Plain(start), ErrNothingThere)
 	}
 	return w.item(start, was, is, 0)
+}
+
+// pair finds start in both views: in the old one below what the directories on the way were renamed from.
+func (w *walk) pair(mount, start string) (was, is *item, err error) {
+	defer func() {
+		if err != nil {
+			was.close()
+			is.close()
+		}
+	}()
+	if was, err = w.old.root(); err != nil {
+		return was, is, err
+	}
+	if is, err = w.new.root(); err != nil {
+		return was, is, err
+	}
+	names := parts(start[len(mount):])
+	for i, name := range names {
+		if was, err = w.old.step(was, name); err != nil {
+			return was, is, err
+		}
+		if is, err = w.new.step(is, name); err != nil || i == len(names)-1 {
+			return was, is, err
+		}
+		origin, _, err := w.origin(is)
+		if err != nil {
+			return was, is, err
+		}
+		if origin != nil {
+			origin.adopt(was)
+			was = origin
+		}
+	}
+	return was, is, nil
 }
 
 // origin is where the old view has what was renamed to it, nil when it was not renamed.

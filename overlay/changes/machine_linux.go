@@ -30,7 +30,7 @@ func (l Layer) String() string {
 	case l.Name:
 		return Plain(l.Name) + " " + Plain(l.ID[:min(shortID, len(l.ID))])
 	}
-	return Plain(l.Role) + " " + Plain(l.Name) + " " + Plain(l.ID[:min(shortID, len(l.ID))])
+	return strings.TrimSpace(Plain(l.Role) + " " + Plain(l.Name) + " " + Plain(l.ID[:min(shortID, len(l.ID))]))
 }
 
 // Roles of layers that are written to.

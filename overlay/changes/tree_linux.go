@@ -252,15 +252,22 @@ func (t *tree) resolve(path string) (*item, error) {
 		return nil, err
 	}
 	for _, name := range parts(path) {
-		next, err := t.lookup(it.dirs, name)
-		if err != nil {
+		if it, err = t.step(it, name); err != nil {
 			it.close()
 			return nil, err
 		}
-		next.adopt(it)
-		it = next
 	}
 	return it, nil
+}
+
+// step goes from a directory to what it has under a name, and keeps it open. With an error it stays where it is.
+func (t *tree) step(it *item, name string) (*item, error) {
+	next, err := t.lookup(it.dirs, name)
+	if err != nil {
+		return it, err
+	}
+	next.adopt(it)
+	return next, nil
 }
 
 // adopt keeps open what it was found in.

@@ -196,29 +196,60 @@ func (v *views) differs(p string, it *item, s *Source) (*Change, error) {
 	if err != nil || s.Upper == nil {
 		return nil, err
 	}
-	was, err := old.resolve(p[len(s.Mount):])
+	w := &walk{old: old, new: new, ctx: context.Background()}
+	var was *item
+	if it.found() && it.in.layer == 0 {
+		var is *item
+		was, is, err = w.pair(s.Mount, p)
+		is.close()
+	} else {
+		was, err = old.resolve(p[len(s.Mount):])
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer was.close()
 	c := &Change{Path: p, Type: Same}
-	w := &walk{old: old, new: new, ctx: context.Background()}
 	switch {
 	case !was.found() && !it.found():
 		return nil, nil
 	case !it.found():
 		c.Type, c.Kind = Deleted, was.kind()
-	case it.in.layer > 0:
-		return nil, nil
+		return c, nil
+	case it.in.layer > 0 && was.found() && was.inode() == it.inode():
+		return nil, nil // the upper has nothing to do with it
+	}
+	c.Kind = it.kind()
+	switch {
 	case !was.found():
-		c.Type, c.Kind = Added, it.kind()
+		c.Type, c.From = Added, it.from(p, s)
+		return c, nil
 	case was.kind() != it.kind():
-		c.Type, c.Kind, c.Was = TypeChanged, it.kind(), was.kind()
+		c.Type, c.Was = TypeChanged, was.kind()
 	default:
-		c.Kind = it.kind()
 		err = w.differences(c, was, it)
 	}
+	if at := path.Join(s.Mount, was.path()); at != p && len(parts(was.path())) > 0 && !s.Bind {
+		c.From = at
+	}
 	return c, err
+}
+
+// from is where the images have what is seen at p after a directory or a file was renamed; "" where nothing was.
+func (it *item) from(p string, s *Source) string {
+	at := ""
+	switch {
+	case it.in.layer > 0:
+		at = it.entry.path()
+	case len(it.dirs) > 1:
+		at = it.dirs[1].path
+	case it.data != it.entry:
+		at = it.data.path()
+	}
+	if at = path.Join(s.Mount, at); at == p || at == s.Mount {
+		return ""
+	}
+	return at
 }
 
 // holders lists who has the path: the layers of the source that owns it, and what its mount covers.
@@ -256,6 +287,14 @@ func (v *views) holders(a *Answer, it *item, s *Source) error {
 
 // holders adds the layers of a view that have rel, of which it is what one sees.
 func (t *tree) holders(a *Answer, it *item, rel string) error {
+	around := &item{}
+	if len(parts(rel)) > 0 {
+		var err error
+		if around, err = t.resolve(path.Dir(path.Clean("/" + rel))); err != nil {
+			return err
+		}
+		defer around.close()
+	}
 	for _, r := range t.roots {
 		if it.found() {
 			e, state, err := it.part(r.layer)
@@ -267,11 +306,30 @@ func (t *tree) holders(a *Answer, it *item, rel string) error {
 				continue
 			}
 		}
+		if e, merged, err := around.below(r.layer, path.Base(rel)); err != nil {
+			return err
+		} else if merged {
+			if e != nil {
+				a.hold(t.layers[r.layer], e, rel, Hidden)
+			}
+			continue
+		}
 		if err := r.raw(a, t.layers[r.layer], rel, Hidden); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// below is what a layer has under a name in the directory in which it has a part; after a rename that is elsewhere.
+func (it *item) below(layer int, name string) (e *entry, merged bool, err error) {
+	for _, d := range it.dirs {
+		if d.layer == layer {
+			e, err := d.stat(name)
+			return e, true, err
+		}
+	}
+	return nil, false, nil
 }
 
 // part is what the layer has to do with what one sees.
@@ -319,9 +377,6 @@ func (r root) raw(a *Answer, l Layer, rel, state string) error {
 	if e == nil || err != nil {
 		return err
 	}
-	if e.whiteout {
-		state = Deletes
-	}
 	a.hold(l, e, rel, state)
 	return nil
 }
@@ -329,7 +384,8 @@ func (r root) raw(a *Answer, l Layer, rel, state string) error {
 func (a *Answer) hold(l Layer, e *entry, rel, state string) {
 	h := Holder{Layer: l, State: state, Kind: e.kind(), Size: e.st.Size, Mode: e.st.Mode & 0o7777, UID: e.st.Uid, GID: e.st.Gid}
 	if e.whiteout {
-		h.Kind, h.Size, h.Mode = "", 0, 0
+		state = Deletes
+		h = Holder{Layer: l, State: state}
 	}
 	if at := path.Clean(e.path()); state != Deletes && l.Role != RoleData && len(parts(rel)) > 0 && at != strings.Join(parts(rel), "/") {
 		h.At = "/" + at

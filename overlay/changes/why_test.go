@@ -92,6 +92,33 @@ func TestWhyAnswersForEachPlace(t *testing.T) {
 	}
 }
 
+func TestWhyFollowsRenames(t *testing.T) {
+	if *update {
+		t.Setenv(updateEnv, "1")
+	}
+	if !mounttest.InNamespace(t) {
+		return
+	}
+	l := newLab(t)
+	someFiles(l)
+	l.stack("redirect_dir=on,metacopy=on,index=off")
+	l.must(os.Rename(l.root+"/etc", l.root+"/etc2"))
+	l.put("root/etc2/b", "other")
+	l.must(os.Chmod(l.root+"/bin/c", 0o600))
+	m := l.machine()
+	s := &m.Sources[0]
+	s.Rule.Volatile = true
+	s.Upper.Role, s.Upper.Name = RoleUpper, "/"
+	s.Lowers[0].Role, s.Lowers[0].Name, s.Lowers[1].Role, s.Lowers[1].Name = "base", "debian", "layer", "extra"
+	var b strings.Builder
+	for _, p := range []string{"/etc2", "/etc2/a", "/etc2/b", "/etc/a", "/bin/c"} {
+		a, err := m.Why(p)
+		l.must(err)
+		b.WriteString(a.Text() + "\n")
+	}
+	golden(t, "why-renamed.txt", b.String())
+}
+
 func TestWhyEndsWhereLinksGoRoundAndRound(t *testing.T) {
 	if !mounttest.InNamespace(t) {
 		return
