@@ -329,3 +329,74 @@ func TestTheUpperTellsWhatAWalkOverEverythingTells(t *testing.T) {
 		})
 	}
 }
+
+// deep makes n directories within each other, deeper than any path reaches.
+func deep(l *lab, dir string, n int) {
+	fd, err := unix.Open(filepath.Join(l.dir, dir), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	l.must(err)
+	for range n {
+		l.must(unix.Mkdirat(fd, "d", 0o755))
+		sub, err := unix.Openat(fd, "d", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		l.must(err)
+		unix.Close(fd)
+		fd = sub
+	}
+	unix.Close(fd)
+}
+
+func TestDirectoriesWithoutEndAreAnErrorAndTheOthersAreTold(t *testing.T) {
+	if !mounttest.InNamespace(t) {
+		return
+	}
+	l := newLab(t)
+	deep(l, "upper", maxDepth+10)
+	l.put("upper/z")
+	var failed []error
+	last := ""
+	for c, err := range l.machine().Changes(context.Background(), Options{}) {
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		last = c.Path
+	}
+	if len(failed) != 1 || !strings.Contains(failed[0].Error(), "directories deep") || last != "/z" {
+		t.Errorf("%d errors (%.200v), the last change is of %.40q", len(failed), failed, last)
+	}
+	u, err := Use(t.Context(), l.machine().Places("/")[0], 3)
+	if err != nil || len(u.Errors) != 1 || u.Files < maxDepth {
+		t.Errorf("Use = %d files, %d errors, %v", u.Files, len(u.Errors), err)
+	}
+}
+
+func TestAHostileUpperLeadsNowhere(t *testing.T) {
+	if !mounttest.InNamespace(t) {
+		return
+	}
+	l := newLab(t)
+	someFiles(l)
+	l.put("elsewhere/a", "secret")
+	l.must(os.Symlink("../elsewhere", l.dir+"/upper/etc"))
+	l.must(os.Symlink(l.dir+"/elsewhere", l.dir+"/upper/usr"))
+	l.must(os.MkdirAll(l.dir+"/upper/bin", 0o755))
+	l.must(unix.Mkfifo(l.dir+"/upper/bin/c", 0o644)) // an open would wait for a writer
+	for name, redirect := range map[string]string{"up": "../elsewhere", "far": "/../elsewhere", "through": "/etc/a", "link": "/link/a"} {
+		l.must(os.MkdirAll(l.dir+"/upper/"+name, 0o755))
+		l.must(unix.Setxattr(l.dir+"/upper/"+name, markRedirect, []byte(redirect), 0))
+	}
+	l.must(os.Symlink(l.dir+"/elsewhere", l.dir+"/lower0/link"))
+	var got []string
+	failed := 0
+	for c, err := range l.machine().Changes(context.Background(), Options{}) {
+		if err != nil {
+			failed++
+			continue
+		}
+		got = append(got, c.String())
+	}
+	want := []string{"T /bin/c  file -> fifo", "T /etc  directory -> link", "A /link/", "A /through/", "T /usr  directory -> link"}
+	want[2] = "T /link/  link -> directory"
+	if diff := cmp.Diff(want, got); diff != "" || failed != 2 {
+		t.Errorf("%d errors, want those of the two redirects that lead out; Changes (-want +got):\n%s", failed, diff)
+	}
+}

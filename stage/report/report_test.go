@@ -278,3 +278,27 @@ func TestTheRecordIsWrittenAsItsTagsSay(t *testing.T) {
 		}
 	}
 }
+
+func FuzzAnyRecordIsShownOrRefused(f *testing.F) {
+	for _, r := range []*Report{good(), bad(), kept(), lost()} {
+		f.Add(r.Record.Encode())
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		rec, err := parseRecord(text)
+		if err != nil {
+			return
+		}
+		r := &Report{Record: rec, root: t.TempDir()}
+		r.Live = live(r.root, rec)
+		var out bytes.Buffer
+		if err := errors.Join(r.Text(&out), r.JSON(io.Discard)); err != nil {
+			t.Error(err)
+		}
+		out.WriteString(r.RulesText())
+		for _, c := range out.String() {
+			if c < ' ' && c != '\n' || c == 0x7f {
+				t.Fatalf("the text holds %q, which steers a terminal", c)
+			}
+		}
+	})
+}
