@@ -197,22 +197,18 @@ func parseRedirect(v []byte) (string, error) {
 func (e *entry) listXattrs() ([]string, error) {
 	var small [1024]byte
 	buf := small[:]
-	for {
-		n, err := unix.Llistxattr(e.procPath(), buf)
-		switch {
-		case err == unix.ERANGE:
-			buf = make([]byte, 1<<16) // XATTR_LIST_MAX: the kernel gives no longer list
-			if n, err = unix.Llistxattr(e.procPath(), buf); err == nil {
-				return splitNames(buf[:n]), nil
-			}
-			return nil, &fs.PathError{Op: "listxattr", Path: e.path(), Err: err}
-		case err == unix.EOPNOTSUPP || missing(err):
-			return nil, nil
-		case err != nil:
-			return nil, &fs.PathError{Op: "listxattr", Path: e.path(), Err: err}
-		}
-		return splitNames(buf[:n]), nil
+	n, err := unix.Llistxattr(e.procPath(), buf)
+	if err == unix.ERANGE {
+		buf = make([]byte, 1<<16) // XATTR_LIST_MAX: the kernel gives no longer list
+		n, err = unix.Llistxattr(e.procPath(), buf)
 	}
+	if err == unix.EOPNOTSUPP || missing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "listxattr", Path: e.path(), Err: err}
+	}
+	return splitNames(buf[:n]), nil
 }
 
 func splitNames(list []byte) []string {

@@ -69,9 +69,8 @@ func TestPercentIsOfWhatIsScarcer(t *testing.T) {
 // watched is a machine with a tiny upper and a tiny state.
 type watched struct {
 	Watch
-	t     *testing.T
-	said  []string
-	hooks []string
+	t    *testing.T
+	said []string
 }
 
 func newWatched(t *testing.T, full string) *watched {
