@@ -74,6 +74,8 @@ func TestTheVerbsOfTheBoardAnswer(t *testing.T) {
 			"--- /dev/null\n+++ \"b/etc/n\\377w\"\n@@ -0,0 +1 @@\n+x\n"}},
 		{"diff in numbers", []string{"diff", "--stat"}, 0, []string{"       2  added\n       2  modified\n       1  deleted\n"}},
 		{"diff with a snapshot", []string{"diff", "before"}, 0, []string{"A /var/log\n# /  not in the snapshot\n"}},
+		{"diff of a path with a snapshot", []string{"diff", "before", "/var/log"}, 0, []string{"A /var/log\n"}},
+		{"diff with no such snapshot", []string{"diff", "after", "/var/log"}, exitFailed, []string{`snapshot "after"`}},
 		{"diff in two forms", []string{"diff", "--json", "--stat"}, exitUsage, []string{"exclude each other"}},
 		{"why", []string{"why", "/etc/motd"}, 0, []string{"by the upper of /\n", "hidden    base debian bbbbbbbbbbbb"}},
 		{"why, for programs", []string{"why", "--json", "/var/log"}, 0, []string{`"action": "persist"`, `"kept": true`}},

@@ -24,11 +24,11 @@ func newDiff() *cobra.Command {
 	var forms diffForms
 	var root string
 	cmd := &cobra.Command{
-		Use:   "diff [PATH | SNAPSHOT] [--patch | --stat | --json]",
+		Use:   "diff [SNAPSHOT] [PATH] [--patch | --stat | --json]",
 		Short: "Show what differs from the base, path by path",
 		Long: `Show what was written over the images, over the whole machine or at PATH and below it: in the uppers of the root and of the rules,
 and in the data that persist rules keep, which is compared with what the images have there. A word without a slash names a snapshot
-when there is one of that name: then what is now is compared with it.
+when there is one of that name: then what is now is compared with it, as a whole or at PATH.
 
   A  added      M  modified      D  deleted, with all below it      m  metadata only      T  another type of file
   =  copied up and equal (--all)      #  left out: a mount of its own, or a masked path
@@ -38,8 +38,8 @@ comparison could be made, not whether something differs: 0 or 1.`,
 		Example: `  veneer diff
   veneer diff /etc --patch
   veneer diff --json | jq -r '.[] | select(.type == "deleted") | .path'
-  veneer diff before-the-update`,
-		Args: args(cobra.MaximumNArgs(1)),
+  veneer diff before-the-update /etc`,
+		Args: args(cobra.MaximumNArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := forms.check(); err != nil {
 				return usageError{err}
@@ -101,11 +101,17 @@ func diffOf(root string, args []string) (*changes.Machine, changes.Options, erro
 	if err != nil || len(args) == 0 {
 		return m, o, err
 	}
-	if !strings.Contains(args[0], "/") {
+	if len(args) == 2 || !strings.Contains(args[0], "/") {
 		err := r.Against(m, root, args[0])
-		if err == nil || !errors.Is(err, os.ErrNotExist) {
+		if err != nil && (len(args) == 2 || !errors.Is(err, os.ErrNotExist)) {
 			return m, o, err
 		}
+		if err == nil {
+			args = args[1:]
+		}
+	}
+	if len(args) == 0 {
+		return m, o, nil
 	}
 	if o.Path, err = m.Reach(absolute(root, args[0])); err != nil {
 		return m, o, err

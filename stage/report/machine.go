@@ -1,12 +1,14 @@
 package report
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"veneer/boot"
@@ -173,49 +175,70 @@ func (b *builder) addForeign() {
 	}
 }
 
-// Against makes each part of the machine be compared with what a snapshot has of it.
+// snapshot is what its description says of a generation: see overlay/state.
+type snapshot struct {
+	dir    string
+	Covers []string `json:"covers"` // the kinds that it speaks for: of these, what it does not have was not there
+}
+
+// maxSnapshot bounds the size of the description, in bytes.
+const maxSnapshot = 1 << 20
+
+// Against makes each part of the machine be compared with what a snapshot has of it. Without one of that name the error is
+// fs.ErrNotExist.
 func (r *Report) Against(m *changes.Machine, root, name string) error {
 	state := filepath.Join(root, r.State.Mount)
-	snapshot := filepath.Join(state, "snapshots", name)
-	// The description is written last: without it the snapshot is a copy that was not finished.
-	if _, err := os.Lstat(filepath.Join(snapshot, "snapshot.json")); r.State.Mount == "" || err != nil {
+	snap := snapshot{dir: filepath.Join(state, "snapshots", name)}
+	if r.State.Mount == "" || !filepath.IsLocal(name) {
 		return fmt.Errorf("no snapshot %q: %w", name, fs.ErrNotExist)
+	}
+	// The description is written last: without it the snapshot is a copy that was not finished.
+	text, err := readBounded(filepath.Join(snap.dir, "snapshot.json"), maxSnapshot)
+	if err != nil {
+		return fmt.Errorf("snapshot %q: %w", name, err)
+	}
+	if err := json.Unmarshal(text, &snap); err != nil {
+		return fmt.Errorf("snapshot %q: %w", name, err)
 	}
 	var kept []changes.Source
 	for _, s := range m.Sources {
-		old := r.of(s, state, snapshot)
-		if old == "" {
+		if !snap.stands(&s, state) {
 			m.Foreign = append(m.Foreign, changes.Foreign{Path: s.Mount, What: "not in the snapshot"})
 			continue
 		}
-		layer := *s.Upper
-		layer.Dir = old
-		s.Old = &layer
 		kept = append(kept, s)
 	}
 	m.Sources = kept
 	return nil
 }
 
-// of is where the snapshot has the upper of a source, "" where it has not. The /etc of a deployment may be that of another one.
-func (r *Report) of(s changes.Source, state, snapshot string) string {
+// stands makes a source be compared with the snapshot, and reports whether the snapshot speaks for it at all. The /etc of a
+// deployment may be that of another one.
+func (snap snapshot) stands(s *changes.Source, state string) bool {
 	if s.Upper == nil {
-		return ""
+		return false
 	}
 	rel, err := filepath.Rel(state, s.Upper.Dir)
-	if err != nil || strings.HasPrefix(rel, "..") {
-		return ""
+	if err != nil || !filepath.IsLocal(rel) {
+		return false
 	}
-	candidates := []string{filepath.Join(snapshot, rel)}
-	if top, rest, _ := strings.Cut(rel, "/"); top == "etc" {
+	kind, rest, _ := strings.Cut(rel, "/")
+	candidates := []string{filepath.Join(snap.dir, rel)}
+	if kind == "etc" {
 		_, rest, _ = strings.Cut(rest, "/")
-		others, _ := filepath.Glob(filepath.Join(snapshot, "etc", "*", rest))
+		others, _ := filepath.Glob(filepath.Join(snap.dir, "etc", "*", rest))
 		candidates = append(candidates, others...)
 	}
 	for _, c := range candidates {
 		if _, err := os.Lstat(c); err == nil {
-			return c
+			layer := *s.Upper
+			layer.Dir = c
+			s.Old = &layer
+			return true
 		}
 	}
-	return ""
+	if s.Bind {
+		s.Lowers = nil // nothing was there, not even its seed
+	}
+	return slices.Contains(snap.Covers, kind)
 }

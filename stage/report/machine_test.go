@@ -135,7 +135,12 @@ func TestASnapshotTakesThePlaceOfTheBase(t *testing.T) {
 	root, r := system(t, "")
 	const state = "run/initramfs/veneer/state/"
 	// It was made with another deployment, before /var held anything else.
-	put(t, root, state+"snapshots/before/snapshot.json", state+"snapshots/before/etc/11/fs/hosts", state+"snapshots/before/etc/11/fs/gone", state+"snapshots/before/data/var/seed", state+"snapshots/torn/etc/12/fs/x")
+	put(t, root, state+"snapshots/before/snapshot.json", state+"snapshots/empty/snapshot.json", state+"snapshots/before/etc/11/fs/hosts", state+"snapshots/before/etc/11/fs/gone", state+"snapshots/before/data/var/seed", state+"snapshots/torn/etc/12/fs/x")
+	for name, text := range map[string]string{"before": `{"covers": ["etc", "data"]}`, "empty": `{"covers": ["data"]}`} {
+		if err := os.WriteFile(filepath.Join(root, state, "snapshots", name, "snapshot.json"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	m, err := r.Machine(root)
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +153,19 @@ func TestASnapshotTakesThePlaceOfTheBase(t *testing.T) {
 	if diff := cmp.Diff(want, listed(t, m)); diff != "" {
 		t.Errorf("Changes (-want +got):\n%s", diff)
 	}
-	for _, name := range []string{"none", "torn"} {
+	if m, err = r.Machine(root); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Against(m, root, "empty"); err != nil {
+		t.Fatal(err)
+	}
+	// Of the data there was nothing then, not even what it began as; of /etc the snapshot says nothing.
+	want = []string{"A /var/", "A /var/lib/", "A /var/lib/y", "# /opt  hidden by a mask rule of the site", "# /  not in the snapshot",
+		"# /etc  not in the snapshot", "# /usr  not in the snapshot", "# /srv  not in the snapshot"}
+	if diff := cmp.Diff(want, listed(t, m)); diff != "" {
+		t.Errorf("Changes (-want +got):\n%s", diff)
+	}
+	for _, name := range []string{"none", "torn", "..", ""} {
 		if err := r.Against(m, root, name); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("Against(%s) = %v, want ErrNotExist", name, err)
 		}
