@@ -381,24 +381,28 @@ func (w *walk) bytes(was, is *item) (changed bool, err error) {
 			w.buffers[i] = make([]byte, 1<<17)
 		}
 	}
-	for {
+	for left := is.st.Size; left > 0; {
 		if err := w.ctx.Err(); err != nil {
 			return false, err
 		}
-		n, errA := io.ReadFull(a, w.buffers[0])
-		m, errB := io.ReadFull(b, w.buffers[1])
-		if n != m || !bytes.Equal(w.buffers[0][:n], w.buffers[1][:m]) {
-			return true, nil
-		}
+		part := min(left, int64(len(w.buffers[0])))
+		n, errA := io.ReadFull(a, w.buffers[0][:part])
+		m, errB := io.ReadFull(b, w.buffers[1][:part])
 		for _, err := range []error{errA, errB} {
 			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 				return false, err
 			}
 		}
+		// A short read is of a file that was cut meanwhile.
+		if n != m || !bytes.Equal(w.buffers[0][:n], w.buffers[1][:m]) {
+			return true, nil
+		}
 		if errA != nil {
 			return false, nil
 		}
+		left -= int64(n)
 	}
+	return false, nil
 }
 
 // metadataOf compares mode, owner and extended attributes. Times are no change: each copy-up makes new ones of directories.
