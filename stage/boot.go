@@ -229,6 +229,8 @@ func checkManifest(r *Runner, store storeTree, serial string, env Env) (images.M
 	d := &r.Record.Deployment
 	d.Name, d.Version, d.Epoch, d.Architecture, d.Manifest = man.Name, man.Version, man.Epoch, man.Architecture, hex.EncodeToString(sum[:])
 	r.Record.Verified.Corruption = man.Corruption
+	r.Record.Watermarks = Watermarks{man.State.Warning, man.State.Critical, man.State.Full}
+	r.Record.Boots.Tries = man.State.Tries
 	if !env.OnFailAsked && man.Root.OnFail != "" {
 		r.OnFail = boot.OnFail(man.Root.OnFail)
 	}

@@ -36,6 +36,8 @@ type Record struct {
 	Merges     []Merge    `json:"merges"`   // base changes that this boot carried into an upper
 	Requests   []Request  `json:"requests"` // orders of the running system that this boot met
 	Identity   []Identity `json:"identity"` // what makes this machine itself
+	Boots      Boots      `json:"boots"`
+	Watermarks Watermarks `json:"watermarks"`
 	Init       string     `json:"init"`     // what PID 1 became
 	Degraded   []Degraded `json:"degraded"` // empty: nothing is less than was asked for
 	Steps      []Step     `json:"steps"`
@@ -139,6 +141,19 @@ type Request struct {
 	Error   string `json:"error,omitempty"`
 }
 
+// Boots counts boots with a state that nobody has found good yet.
+type Boots struct {
+	Attempts int `json:"attempts"` // since the last bless, with this one
+	Tries    int `json:"tries"`    // after so many the last good snapshot comes back; 0: never
+}
+
+// Watermarks are the manifest's policy for what fills up. The zero value means the defaults.
+type Watermarks struct {
+	Warning  int    `json:"warning"`  // percent of the room
+	Critical int    `json:"critical"` // percent
+	Full     string `json:"full"`     // at critical: "" for nothing, or read-only
+}
+
 // Identity is one thing that tells this machine from its sisters.
 type Identity struct {
 	Name string `json:"name"` // of the preset: machine-id
@@ -206,6 +221,15 @@ func (r *Record) walk(c *canonical.Coder) {
 		canonical.String(c, "name", &i.Name)
 		canonical.String(c, "mode", &i.Mode)
 		canonical.String(c, "what", &i.What)
+	})
+	c.Object("boots", func(c *canonical.Coder) {
+		canonical.Number(c, "attempts", &r.Boots.Attempts)
+		canonical.Number(c, "tries", &r.Boots.Tries)
+	})
+	c.Object("watermarks", func(c *canonical.Coder) {
+		canonical.Number(c, "warning", &r.Watermarks.Warning)
+		canonical.Number(c, "critical", &r.Watermarks.Critical)
+		canonical.String(c, "full", &r.Watermarks.Full)
 	})
 	canonical.String(c, "init", &r.Init)
 	canonical.List(c, "degraded", &r.Degraded, math.MaxInt, func(c *canonical.Coder, d *Degraded) {

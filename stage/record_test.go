@@ -22,6 +22,7 @@ func persistentRecord() *Record {
 		Merges:   []Merge{{Path: "/etc", From: "a", To: "b", KeptLocal: 1, TookNew: 2, Pruned: 3, DeletedLocal: 4, Merged: 5, Conflict: 6, TypeClash: 7, Report: "/run/veneer/state/etc/1/stamp/report.json"}},
 		Requests: []Request{{ID: "1", Kind: "reset", Outcome: "done"}, {ID: "2", Kind: "reset", Outcome: "failed", Error: "read-only file system"}},
 		Identity: []Identity{{Name: "machine-id", Mode: "persist", What: "kept"}},
+		Boots:    Boots{Attempts: 2, Tries: 3}, Watermarks: Watermarks{Warning: 70, Critical: 90, Full: "read-only"},
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"veneer/overlay/entry"
 	"veneer/overlay/state"
@@ -149,11 +148,6 @@ func warn(w io.Writer, problems []state.Problem) {
 
 // printable is text from a state as a terminal may show it.
 func printable(s string) string { return report.Plain(s) }
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
 
 func amount(s state.Size) string {
 	return report.Size(s.Bytes) + " in " + report.Count(s.Files, "entry", "entries")

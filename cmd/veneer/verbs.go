@@ -8,6 +8,9 @@ func boardCommands() []*cobra.Command {
 		newPlan(),
 		newParameters(),
 		newStatus(),
+		newDiff(),
+		newWhy(),
+		newUsage(),
 		newEtc(),
 		newReset(),
 		newUndo(),
@@ -15,6 +18,7 @@ func boardCommands() []*cobra.Command {
 		newSnapshot(),
 		newCleanup(),
 		newJournal(),
+		newWatch(),
 		newKeep(),
 	}
 }

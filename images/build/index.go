@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,7 +34,7 @@ func (b *builder) addIndexes(tools *Tree) error {
 			return fmt.Errorf("index of %s: %w", r, err)
 		}
 		if text != nil {
-			tools.put(path.Join(indexDir, name), text)
+			tools.put(path.Join(indexDir, name), unix.S_IFREG|0o644, text)
 		}
 	}
 	return nil
@@ -142,15 +140,4 @@ func (t *Tree) digest(e *Entry) (sum [32]byte, err error) {
 	}
 	h.Sum(sum[:0])
 	return sum, err
-}
-
-// put adds a file to a tree that lies in memory, with the directories that lead to it.
-func (t *Tree) put(name string, data []byte) {
-	for dir := path.Dir(name); dir != "." && t.lookup(dir) == nil; dir = path.Dir(dir) {
-		t.Entries = append(t.Entries, &Entry{Path: dir, Mode: unix.S_IFDIR | 0o755, Mtime: time.Unix(0, 0)})
-		slices.SortFunc(t.Entries, func(a, b *Entry) int { return comparePaths(a.Path, b.Path) })
-	}
-	t.Entries = append(t.Entries, &Entry{Path: name, Mode: unix.S_IFREG | 0o644, Size: int64(len(data)), Mtime: time.Unix(0, 0), data: data})
-	t.Bytes = 0
-	t.finish()
 }

@@ -2,9 +2,6 @@ package report
 
 import "fmt"
 
-// Size spells an amount of bytes for people.
-func Size(n int64) string { return size(n) }
-
 // Plain is text from a record or a state as a terminal may show it.
 func Plain(s string) string { return plain(s) }
 
