@@ -80,10 +80,16 @@ func (r *Runner) Step() string { return r.step }
 // Do runs one step: prints and records it with its time, and wraps its error in a *StepError.
 func Do[T any](ctx context.Context, r *Runner, name string, fn func(context.Context) (T, error)) (T, error) {
 	var result T
+	err := r.do(name, func() (err error) { result, err = fn(ctx); return err })
+	return result, err
+}
+
+// do is Do for any type: PID 1 has one copy of it.
+func (r *Runner) do(name string, fn func() error) error {
 	r.step = name
 	if r.Before != nil {
 		if err := r.Before(name); err != nil {
-			return result, &StepError{name, err}
+			return &StepError{name, err}
 		}
 	}
 	if r.Stuck != nil {
@@ -94,7 +100,7 @@ func Do[T any](ctx context.Context, r *Runner, name string, fn func(context.Cont
 		defer time.AfterFunc(bound, func() { r.Stuck(name) }).Stop()
 	}
 	start := r.uptime()
-	result, err := fn(ctx)
+	err := fn()
 	step := Step{Name: name, Start: MicrosOf(start), Took: MicrosOf(r.uptime() - start)}
 	where := fmt.Sprintf("[%2d/%d] %s ...", slices.Index(Steps, name)+1, len(Steps), name)
 	if err != nil {
@@ -105,7 +111,7 @@ func Do[T any](ctx context.Context, r *Runner, name string, fn func(context.Cont
 		r.log(Good, fmt.Sprintf("%s ok %s", where, inMillis(step.Took.Duration())))
 	}
 	r.Record.Steps = append(r.Record.Steps, step)
-	return result, err
+	return err
 }
 
 // Detailf prints a line for veneer.debug, and where nobody asked for details does not even make it.

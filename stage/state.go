@@ -414,7 +414,7 @@ func bindState(r *Runner, m Machine, from string, then ...mount.Op) error {
 }
 
 func openState(r *Runner, m Machine, b bootBase) (kept, error) {
-	dir, err := m.OpenState(StateMount, Owner{Product: b.base.Name, Boot: b.env.BootID})
+	dir, err := m.OpenState(StateMount, Owner{Product: b.base.Name, Boot: b.env.BootID, Keeper: b.keeper()})
 	if err != nil {
 		return kept{}, err
 	}

@@ -3,8 +3,10 @@ package stage
 import (
 	"context"
 
+	"veneer/boot"
 	"veneer/overlay"
 	"veneer/overlay/rule"
+	"veneer/overlay/state"
 )
 
 // StateDir is the directory of a state, mounted and opened. What it does outlives a power cut at any instant: whatever was cut off
@@ -32,6 +34,7 @@ type StateDir interface {
 type Owner struct {
 	Product string // the name in the manifest
 	Boot    string // ID of this boot
+	Keeper  string // the program that does the rarer work; "" where the images bring none
 }
 
 // Asked is what this boot asks of the state beside the requests that lie in it.
@@ -52,21 +55,25 @@ type Base struct {
 
 // UpperSpec describes an upper that is kept.
 type UpperSpec struct {
-	Path   string        // in the merged root
-	Dir    string        // in the state
-	Former []string      // directories of other deployments' uppers for the same path, to begin with a copy of the newest
-	Found  overlay.Found // what the images have there
-	Rule   rule.Rule     // what survives, and what happens on another base
-	Base   Base
-	Index  string // the file that says what the base has there; "" where nobody made one
+	Path  string        // in the merged root
+	Dir   string        // in the state
+	Found overlay.Found // what the images have there
+	Rule  rule.Rule     // what survives, and what happens on another base
+	Base  Base
+	Index string // the file that says what the base has there; "" where nobody made one
+}
+
+// Stamp is what the upper is to remember of the base.
+func (u UpperSpec) Stamp() state.Stamp {
+	return state.Stamp{Product: u.Base.Name, Version: u.Base.Version, Serial: u.Base.Serial, Base: u.Base.Base,
+		Lowers: u.Base.Images, Options: overlay.KeptOptions, Veneer: boot.Version}
 }
 
 // UpperDone is what became of an upper.
 type UpperDone struct {
-	Merge      *Merge // another base's upper was merged
-	What, Why  string // what is less than was asked for
-	Fresh      bool   // it was made by this boot
-	Quarantine string // where the former one lies
+	Merge     *Merge // another base's upper was merged
+	What, Why string // what is less than was asked for
+	Fresh     bool   // it was made by this boot
 }
 
 // DataSpec describes what a rule binds.

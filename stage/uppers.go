@@ -45,6 +45,14 @@ func (b bootBase) index(name string) string {
 	return path.Join(b.tools, indexDir, name)
 }
 
+// keeper is the program of the tools layer that does the rarer work in a state.
+func (b bootBase) keeper() string {
+	if b.tools == "" {
+		return ""
+	}
+	return path.Join(b.tools, "usr/bin/veneer")
+}
+
 // rootRule is the rule that a persistent root has: there is none for "/" in a manifest.
 func (p policy) rootRule() rule.Rule {
 	change := p.rootChange
@@ -104,7 +112,7 @@ func (k *kept) upper(ctx context.Context, r *Runner, spec UpperSpec) error {
 // Where the state keeps uppers and data.
 const (
 	rootUpper = "upper"
-	etcDir    = "etc"
+	EtcDir    = "etc" // one upper for each deployment
 	mergeDir  = "merge"
 	dataDir   = "data"
 )
@@ -113,7 +121,7 @@ const (
 func stateName(p Place, serial string) string {
 	switch {
 	case p.Path == "/etc" && p.Action == rule.Merge:
-		return path.Join(etcDir, serial) // one for each deployment, so that a rollback brings its /etc back
+		return path.Join(EtcDir, serial) // one for each deployment, so that a rollback brings its /etc back
 	case p.Action == rule.Merge:
 		return path.Join(mergeDir, p.Name)
 	}

@@ -4,5 +4,17 @@ import "github.com/spf13/cobra"
 
 // boardCommands are the verbs of the running machine, which the build host has too.
 func boardCommands() []*cobra.Command {
-	return []*cobra.Command{newPlan(), newParameters(), newStatus(), newReset(), newUndo(), newBless(), newSnapshot(), newCleanup(), newJournal()}
+	return []*cobra.Command{
+		newPlan(),
+		newParameters(),
+		newStatus(),
+		newEtc(),
+		newReset(),
+		newUndo(),
+		newBless(),
+		newSnapshot(),
+		newCleanup(),
+		newJournal(),
+		newKeep(),
+	}
 }

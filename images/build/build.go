@@ -266,7 +266,7 @@ func (b *builder) writeStore(ctx context.Context, m images.Manifest, manifest []
 			epoch = t
 		}
 	}
-	if err := makeStore(ctx, b.tools, b.stage.dir, placedFiles(m, b.signer != nil), manifest, epoch); err != nil {
+	if err := makeStore(ctx, b.tools, b.stage.dir, placedFiles(m, b.signer != nil), manifest, b.spec.Config.stateRoom(), epoch); err != nil {
 		return err
 	}
 	info, err := os.Stat(b.stage.path(outStore))

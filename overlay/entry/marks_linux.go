@@ -74,9 +74,12 @@ func Xattrs(dir int, name string) ([]Xattr, Marks, error) {
 			m.Opaque = string(value) == "y"
 			continue
 		}
-		all = append(all, Xattr{attr, value})
+		at := len(all) // they are few: each goes to its place among those before it
+		for at > 0 && all[at-1].Name > attr {
+			at--
+		}
+		all = slices.Insert(all, at, Xattr{attr, value})
 	}
-	slices.SortFunc(all, func(a, b Xattr) int { return strings.Compare(a.Name, b.Name) })
 	return all, m, nil
 }
 
@@ -110,14 +113,14 @@ func SetXattrs(dir int, name string, want []Xattr) error {
 		return err
 	}
 	for _, x := range have {
-		if !slices.ContainsFunc(want, func(w Xattr) bool { return w.Name == x.Name }) {
+		if _, wanted := value(want, x.Name); !wanted {
 			if err := RemoveXattr(dir, name, x.Name); err != nil {
 				return err
 			}
 		}
 	}
 	for _, x := range want {
-		if slices.ContainsFunc(have, func(h Xattr) bool { return h.Name == x.Name && bytes.Equal(h.Value, x.Value) }) {
+		if had, ok := value(have, x.Name); ok && bytes.Equal(had, x.Value) {
 			continue
 		}
 		if err := SetXattr(dir, name, x); err != nil {
@@ -125,6 +128,15 @@ func SetXattrs(dir int, name string, want []Xattr) error {
 		}
 	}
 	return nil
+}
+
+func value(list []Xattr, name string) ([]byte, bool) {
+	for _, x := range list {
+		if x.Name == name {
+			return x.Value, true
+		}
+	}
+	return nil, false
 }
 
 // SetOpaque hides what the lowers have in a directory, or shows it again.

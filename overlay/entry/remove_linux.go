@@ -28,7 +28,7 @@ func Remove(dir int, name string) error {
 	if parent, err = At(dir, ""); err != nil {
 		return err
 	}
-	if parent.Dev != st.Dev {
+	if st.Dir() && parent.Dev != st.Dev {
 		return fail("remove", name, ErrOtherFileSystem)
 	}
 	return r.entry(dir, name, st, 0)
@@ -41,7 +41,8 @@ type removal struct {
 }
 
 func (r *removal) entry(dir int, name string, st Stat, depth int) error {
-	if st.Mounted || st.Dev != r.dev {
+	// Of an overlay only the directories have its device number; its files have that of the layer that they are in.
+	if st.Mounted || st.Dir() && st.Dev != r.dev {
 		return fail("remove", name, ErrOtherFileSystem)
 	}
 	if st.Fixed {
@@ -111,11 +112,14 @@ func (r *removal) raise(dir int, name string) error {
 // Loosen takes the flags away that keep an entry from being removed, or a directory from losing names. Only files and
 // directories have them.
 func Loosen(dir int, name string) error {
-	fd, err := OpenFile(dir, name)
-	if err != nil {
-		return err
+	fd := dir
+	if name != "" {
+		var err error
+		if fd, err = OpenFile(dir, name); err != nil {
+			return err
+		}
+		defer unix.Close(fd)
 	}
-	defer unix.Close(fd)
 	flags, err := unix.IoctlGetInt(fd, unix.FS_IOC_GETFLAGS)
 	if err == nil {
 		// The attributes of statx(2) have the values of these flags (include/uapi/linux/stat.h).

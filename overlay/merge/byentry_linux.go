@@ -20,9 +20,6 @@ func (p *planner) byEntry(f Form, path string, o, n, u *node, s state, d *deed) 
 	if err != nil {
 		return err
 	}
-	if o != nil && !known { // what the base dropped or changed cannot be told from what is local
-		d.note = sentence(d.note, "no copy of the old base's file")
-	}
 	text, notes, local, err := p.spec.mergeText(f, old, n, u)
 	if errors.Is(err, ErrTooLong) {
 		d.note = sentence(d.note, "too long to be merged by entry")
@@ -41,6 +38,9 @@ func (p *planner) byEntry(f Form, path string, o, n, u *node, s state, d *deed) 
 	}
 	left := s.apart &^ content &^ meta
 	*d = deed{verdict: Merged, op: byEntry, take: meta, note: "by entry"}
+	if !known && (o != nil || s.old == unknown) { // what the base dropped or changed cannot be told from what is local
+		d.note = "by entry, without the old base's file"
+	}
 	switch {
 	case bytes.Equal(text, fresh) && left == 0:
 		d.verdict, d.op = Pruned, remove
@@ -55,7 +55,7 @@ func (p *planner) byEntry(f Form, path string, o, n, u *node, s state, d *deed) 
 		notes = append(notes, noteMeta+" differ on both sides: the local ones are kept")
 	}
 	if len(notes) > 0 {
-		d.verdict, d.note = Conflict, "by entry: "+strings.Join(notes, "; ")
+		d.verdict, d.note = Conflict, d.note+": "+strings.Join(notes, "; ")
 	}
 	return nil
 }

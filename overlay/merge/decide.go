@@ -117,8 +117,11 @@ func decide(s state) deed {
 		return d
 	}
 	from := s.fresh &^ s.local
-	if s.apart&^from == 0 {
+	switch {
+	case s.apart&^from == 0:
 		return deed{verdict: Pruned, op: remove}
+	case from == 0: // what the base changed was changed here in the same way, and more
+		return deed{verdict: KeptLocal}
 	}
 	return deed{verdict: Merged, op: take, take: from}
 }
@@ -174,7 +177,10 @@ func decideDir(s state) deed {
 		return deed{verdict: Conflict, note: noteDirMeta}
 	}
 	from := s.fresh &^ s.local
-	if s.apart&^from == 0 {
+	switch {
+	case from == 0:
+		return deed{verdict: KeptLocal, note: noteDirMeta}
+	case s.apart&^from == 0:
 		return empty(deed{verdict: TookNew, op: take, take: from, note: noteDirMeta})
 	}
 	return deed{verdict: Merged, op: take, take: from, note: noteDirMeta}

@@ -52,7 +52,7 @@ func XattrDigest(list []entry.Xattr) (digest [32]byte) {
 			continue
 		}
 		any = true
-		fmt.Fprintf(h, "%d %s %d ", len(x.Name), x.Name, len(x.Value))
+		h.Write([]byte(strconv.Itoa(len(x.Name)) + " " + x.Name + " " + strconv.Itoa(len(x.Value)) + " "))
 		h.Write(x.Value)
 	}
 	if any {

@@ -246,21 +246,25 @@ func (f Form) field(i int) string {
 
 // mergeSet merges lists of names, separated by commas: the local order, what the base added at the end.
 func mergeSet(old, base, local string) string {
-	split := func(s string) []string {
-		return slices.DeleteFunc(strings.Split(s, ","), func(s string) bool { return s == "" })
-	}
-	o, b, l := split(old), split(base), split(local)
-	out := slices.Clone(l)
-	for _, name := range b {
-		if !slices.Contains(o, name) && !slices.Contains(out, name) {
+	o, b, l := strings.Split(old, ","), strings.Split(base, ","), strings.Split(local, ",")
+	var out []string
+	same := true
+	for _, name := range l {
+		if keep := !slices.Contains(o, name) || slices.Contains(b, name); keep && name != "" {
 			out = append(out, name)
+		} else if name != "" {
+			same = false
 		}
 	}
-	kept := slices.DeleteFunc(slices.Clone(out), func(name string) bool { return slices.Contains(o, name) && !slices.Contains(b, name) })
-	if slices.Equal(kept, l) {
+	for _, name := range b {
+		if name != "" && !slices.Contains(o, name) && !slices.Contains(out, name) {
+			out, same = append(out, name), false
+		}
+	}
+	if same {
 		return local // as it was written
 	}
-	return strings.Join(kept, ",")
+	return strings.Join(out, ",")
 }
 
 // maxNotes bounds what is told of one file.

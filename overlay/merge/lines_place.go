@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 )
@@ -70,16 +71,19 @@ func (m *merger) clashes(rows []row) {
 		return
 	}
 	type numbered struct {
-		key      string
-		from, to uint64
-		new      bool
+		key       string
+		from, to  uint64
+		new, mine bool // added by the base, or here
 	}
-	old := map[string]bool{}
-	for _, r := range m.old {
-		old[r.key] = true
+	theirs := map[string]bool{}
+	for _, rows := range [][]row{m.old, m.base} {
+		for _, r := range rows {
+			theirs[r.key] = true
+		}
 	}
-	var all []numbered
-	for _, r := range rows {
+	all := map[string]numbered{}
+	var order []string // by number, then by place
+	for i, r := range rows {
 		if r.key == "" {
 			continue
 		}
@@ -87,7 +91,7 @@ func (m *merger) clashes(rows []row) {
 		if err != nil {
 			continue
 		}
-		n := numbered{r.key, from, from, m.added[m.identity(r)]}
+		n := numbered{r.key, from, from, m.added[m.identity(r)], !theirs[r.key]}
 		if m.form.span >= 0 {
 			length, err := strconv.ParseUint(r.fields[m.form.span], 10, 32)
 			if err != nil || length == 0 {
@@ -95,17 +99,13 @@ func (m *merger) clashes(rows []row) {
 			}
 			n.to = from + length - 1
 		}
-		all = append(all, n)
+		at := fmt.Sprintf("%010d %010d", from, i)
+		all[at], order = n, append(order, at)
 	}
-	slices.SortStableFunc(all, func(a, b numbered) int {
-		if a.from != b.from {
-			return btoi(a.from > b.from)*2 - 1
-		}
-		return 0
-	})
-	for i := 1; i < len(all); i++ {
-		a, b := all[i-1], all[i]
-		if b.from <= a.to && a.key != b.key && (a.new || b.new) && a.new != b.new {
+	slices.Sort(order)
+	for i := 1; i < len(order); i++ {
+		a, b := all[order[i-1]], all[order[i]]
+		if b.from <= a.to && (a.new && b.mine || a.mine && b.new) {
 			m.note(b.key, "has the number "+strconv.FormatUint(b.from, 10)+", as "+a.key+": one was added here, one in the base")
 		}
 	}

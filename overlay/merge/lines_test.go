@@ -39,6 +39,7 @@ var fieldEntries = []struct {
 		[]string{"a: uid is 1 here and 9 in the base: kept, files have it", "a: gid is 1 here and 9 in the base: kept, files have it"}},
 	{"one number for two new users", "passwd", "a:x:1:1:::\n", "a:x:1:1:::\nsvc:x:900:900:::\n", "a:x:1:1:::\nann:x:900:900:::\n",
 		"a:x:1:1:::\nsvc:x:900:900:::\nann:x:900:900:::\n", []string{"ann: has the number 900, as svc: one was added here, one in the base"}},
+	{"a second name for a number, all of it the base's", "passwd", "root:x:0:0:::\n", "root:x:0:0:::\ntoor:x:0:0:::\n", "root:x:0:0:me::\n", "root:x:0:0:me::\ntoor:x:0:0:::\n", nil},
 	{"members of a group", "group", "wheel:x:10:a,b\n", "wheel:x:10:b,c\n", "wheel:x:10:a,b,ann\n", "wheel:x:10:b,ann,c\n", nil},
 	{"administrators and members", "gshadow", "w:!:a:a\n", "w:!:a,b:a\n", "w:!:a,me:a,me\n", "w:!:a,me,b:a,me\n", nil},
 	{"ranges that overlap", "subuid", "", "svc:100000:65536\n", "ann:100100:10\n", "ann:100100:10\nsvc:100000:65536\n",

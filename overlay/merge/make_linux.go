@@ -1,7 +1,6 @@
 package merge
 
 import (
-	"errors"
 	"io/fs"
 
 	"golang.org/x/sys/unix"
@@ -9,8 +8,20 @@ import (
 	"veneer/overlay/entry"
 )
 
-// replace makes the new version of a file, link or device in the scratch directory and puts it in the place of the old one.
-func (m *maker) replace(fd int, u *node, d string, a Action) error {
+// prepare writes what an action puts into the upper to the scratch directory.
+func (m *maker) prepare(at place, made string, a Action) error {
+	_, name := entry.Split(a.Path)
+	switch a.Op {
+	case besides:
+		return m.copySide(at, name, made, a)
+	case take, byEntry:
+	default:
+		return nil
+	}
+	u, err := look(at.fd, name)
+	if err != nil || u == nil || u.kind == dir || !a.fits(u) {
+		return err
+	}
 	n, err := m.find(a.Path)
 	if err != nil {
 		return err
@@ -19,24 +30,11 @@ func (m *maker) replace(fd int, u *node, d string, a Action) error {
 	if n.node == nil {
 		return nil
 	}
-	if err := m.clear(); err != nil {
-		return err
-	}
-	if err := m.step("make "+a.Path, func() error { return m.make(u, n.node, a) }); err != nil {
-		return err
-	}
-	return m.step("replace "+a.Path, func() error { return rename(m.scratch, makingTmp, fd, u.name) })
+	return m.step("make "+a.Path, func() error { return m.make(u, n.node, made, a) })
 }
 
-func (m *maker) clear() error {
-	if !entry.Exists(m.scratch, makingTmp) {
-		return nil
-	}
-	return m.step("clear the scratch directory", func() error { return entry.Remove(m.scratch, makingTmp) })
-}
-
-// make writes the merge of two entries of one type, durably.
-func (m *maker) make(u, n *node, a Action) error {
+// make writes the merge of two entries of one type.
+func (m *maker) make(u, n *node, made string, a Action) error {
 	st, attrs := mixed(u, n, a.Take)
 	from := u
 	if a.Take&content != 0 {
@@ -52,7 +50,7 @@ func (m *maker) make(u, n *node, a Action) error {
 		if err != nil {
 			return err
 		}
-		if err := entry.Write(m.scratch, makingTmp, text); err != nil {
+		if err := entry.Write(m.making, made, text); err != nil {
 			return err
 		}
 		if n.st.Sec > u.st.Sec { // the time of the younger one
@@ -60,18 +58,14 @@ func (m *maker) make(u, n *node, a Action) error {
 		}
 	} else {
 		c := entry.Copier{}
-		if err := c.Node(from.dir, from.name, m.scratch, makingTmp); err != nil {
+		if err := c.Node(from.dir, from.name, m.making, made); err != nil {
 			return err
 		}
 	}
-	err := entry.SetMeta(m.scratch, makingTmp, st, unmarked(attrs))
-	if err == nil {
-		err = entry.SetTime(m.scratch, makingTmp, from.st)
+	if err := entry.SetMeta(m.making, made, st, unmarked(attrs)); err != nil {
+		return err
 	}
-	if err == nil {
-		err = entry.Sync(m.scratch, makingTmp)
-	}
-	return err
+	return entry.SetTime(m.making, made, from.st)
 }
 
 // unmarked leaves the mark of a side out.
@@ -84,37 +78,38 @@ func unmarked(attrs []entry.Xattr) (kept []entry.Xattr) {
 	return kept
 }
 
-// lay puts a copy of the base's side beside an entry. One that somebody has edited is not touched.
-func (m *maker) lay(fd int, name, d string, a Action) error {
-	old, replaceable, err := m.sideThere(fd, name, a.Side)
+// copySide copies the base's side of an entry, unless it lies there already.
+func (m *maker) copySide(at place, name, made string, a Action) error {
+	old, replaceable, err := m.sideThere(at.fd, name, a.Side)
 	if err != nil || old == a.Digest || !replaceable {
 		return err
 	}
-	v, err := m.base.at(d)
+	v, err := m.base.at(at.path)
 	if err != nil || v == nil {
 		return err
 	}
 	defer v.close()
-	if err := m.clear(); err != nil {
-		return err
-	}
-	err = m.step("copy the side "+a.Side, func() error {
-		c := entry.Copier{Sync: true}
-		if err := copyView(v, name, &c, m.scratch, makingTmp, 0); err != nil {
+	return m.step("copy the side "+a.Side, func() error {
+		if err := copyView(v, name, &entry.Copier{}, m.making, made, 0); err != nil {
 			return err
 		}
-		mark := entry.Xattr{Name: sideAttr, Value: []byte(a.Digest + " " + name)}
-		return errors.Join(entry.SetXattr(m.scratch, makingTmp, mark), entry.Sync(m.scratch, makingTmp))
+		return entry.SetXattr(m.making, made, entry.Xattr{Name: sideAttr, Value: []byte(a.Digest + " " + name)})
 	})
-	if err != nil {
+}
+
+// lay puts the copy beside the entry. A side that somebody has edited is not touched.
+func (m *maker) lay(at place, name, made string, a Action) error {
+	old, replaceable, err := m.sideThere(at.fd, name, a.Side)
+	if err != nil || old == a.Digest || !replaceable || !entry.Exists(m.making, made) {
 		return err
 	}
-	if old != "" { // a directory does not give way to a rename
-		if err := m.step("remove the older side "+a.Side, func() error { return entry.Remove(fd, a.Side) }); err != nil {
+	if old != "" { // a directory does not give way to a rename, and one that is half removed would look edited
+		err := m.step("move the older side "+a.Side+" away", func() error { return rename(at.fd, a.Side, m.making, made+".old") })
+		if err != nil {
 			return err
 		}
 	}
-	return m.step("name the side "+a.Side, func() error { return rename(m.scratch, makingTmp, fd, a.Side) })
+	return m.step("name the side "+a.Side, func() error { return rename(m.making, made, at.fd, a.Side) })
 }
 
 // sideThere returns the digest of the side that lies at a name, and whether the name may be given to another: it is free, or its
@@ -135,9 +130,9 @@ func (m *maker) sideThere(fd int, of, name string) (digest string, replaceable b
 	return s.digest, true, nil
 }
 
-// unlay removes a side that nobody has edited.
-func (m *maker) unlay(fd int, a Action) error {
-	n, err := look(fd, a.Side)
+// unlay removes a side that nobody has edited: it is moved away first, so that it is there as a whole or not at all.
+func (m *maker) unlay(at place, made string, a Action) error {
+	n, err := look(at.fd, a.Side)
 	if err != nil || n == nil {
 		return err
 	}
@@ -145,15 +140,7 @@ func (m *maker) unlay(fd int, a Action) error {
 	if !ok || s.digest != a.Digest {
 		return nil
 	}
-	// A directory is removed name by name; moved away first, it is there or it is not.
-	if err := m.clear(); err != nil {
-		return err
-	}
-	err = m.step("move the side "+a.Side+" away", func() error { return rename(fd, a.Side, m.scratch, makingTmp) })
-	if err != nil {
-		return err
-	}
-	return m.clear()
+	return m.step("move the side "+a.Side+" away", func() error { return rename(at.fd, a.Side, m.making, made) })
 }
 
 // copyView copies what shows at a name of a view to a name that must be free.

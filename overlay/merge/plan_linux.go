@@ -45,14 +45,11 @@ func MakePlan(ctx context.Context, s Spec) (*Plan, error) {
 		return nil, fmt.Errorf("upper: %w", err)
 	}
 	defer unix.Close(upper)
-	return makePlan(ctx, &s, upper, base, s.Old)
+	return makePlan(ctx, &s, upper, base, s.oldSide())
 }
 
 func makePlan(ctx context.Context, s *Spec, upper int, base *view, old oldSide) (*Plan, error) {
 	p := &planner{ctx: ctx, spec: s, old: old}
-	if x, ok := old.(*Index); ok && x == nil {
-		p.old = nil
-	}
 	p.plan.Report = Report{Format: ReportFormat, From: s.From, To: s.To, TwoWay: p.old == nil, Items: []Item{}}
 	root, err := look(upper, "")
 	if err != nil {
@@ -66,9 +63,21 @@ func makePlan(ctx context.Context, s *Spec, upper int, base *view, old oldSide) 
 	return &p.plan, nil
 }
 
-// oldSide is what is known of the old base.
-type oldSide interface {
-	Lookup(path string) (Entry, bool, error)
+// oldSide finds a path of the old base.
+type oldSide func(path string) (*node, error)
+
+// oldSide is what is known of the old base, nil for nothing.
+func (s *Spec) oldSide() oldSide {
+	if s.Old == nil {
+		return nil
+	}
+	return func(path string) (*node, error) {
+		e, ok, err := s.Old.Lookup(path)
+		if err != nil || !ok {
+			return nil, err
+		}
+		return indexed(e), nil
+	}
 }
 
 type planner struct {
@@ -132,11 +141,10 @@ func (p *planner) dir(at place) (rest bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	isSide := map[string]bool{}
-	for _, list := range beside {
-		for _, s := range list {
-			isSide[s.name] = true
-		}
+	b := &besider{p: p, at: at, names: names, sides: beside}
+	isSide, err := b.known()
+	if err != nil {
+		return false, err
 	}
 	all := names
 	if at.hidden && at.base != nil {
@@ -144,9 +152,8 @@ func (p *planner) dir(at place) (rest bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		all = slices.Compact(slices.Sorted(slices.Values(append(shown, names...))))
+		all = union(shown, names)
 	}
-	b := &besider{p: p, at: at, names: names, sides: beside}
 	for _, name := range all {
 		if err := p.ctx.Err(); err != nil {
 			return false, err
@@ -161,6 +168,12 @@ func (p *planner) dir(at place) (rest bool, err error) {
 		rest = rest || stays
 	}
 	return b.finish() || rest, nil
+}
+
+func union(a, b []string) []string {
+	all := append(a, b...)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // entry plans one name of a directory, and reports whether the upper will have it.
@@ -263,11 +276,7 @@ func (p *planner) lookup(path string, oldDir bool) (*node, error) {
 	if p.old == nil || !oldDir {
 		return nil, nil
 	}
-	e, ok, err := p.old.Lookup(path)
-	if err != nil || !ok {
-		return nil, err
-	}
-	return indexed(e), nil
+	return p.old(path)
 }
 
 // compare turns the three sides of a path into what a decision needs.

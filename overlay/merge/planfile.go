@@ -2,6 +2,9 @@ package merge
 
 import (
 	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"veneer/images/canonical"
 	"veneer/overlay/entry"
@@ -34,6 +37,9 @@ func (p *Plan) walk(c *canonical.Coder) {
 		if a.Side, ok = entry.Unquote(side); !ok {
 			c.Fail(fmt.Errorf("%q is no name as veneer writes it", side))
 		}
+		if err := a.check(); err != nil {
+			c.Fail(err)
+		}
 		c.Optional("digest", &a.Digest)
 		m := int(a.Mode)
 		canonical.Number(c, "mode", &m)
@@ -42,4 +48,15 @@ func (p *Plan) walk(c *canonical.Coder) {
 		canonical.Number(c, "sec", &a.Sec)
 		canonical.Number(c, "nsec", &a.Nsec)
 	})
+}
+
+// check refuses what would lead out of the upper.
+func (a *Action) check() error {
+	if err := checkEntry(&Entry{Path: a.Path, Mode: unix.S_IFREG}); err != nil {
+		return err
+	}
+	if a.Side == ".." || a.Side == "." || strings.ContainsAny(a.Side, "/\x00") {
+		return fmt.Errorf("%q is no name", a.Side)
+	}
+	return nil
 }

@@ -65,12 +65,19 @@ func (c *Counts) of(v Verdict) *int {
 	return nil
 }
 
+// Add counts a path.
+func (c *Counts) Add(v Verdict) {
+	if n := c.of(v); n != nil {
+		*n++
+	}
+}
+
 // Open claims that somebody has to decide: both sides changed, and one lies beside the other.
 func (v Verdict) Open() bool { return v == Conflict || v == TypeClash }
 
 // add counts an item, and lists it as far as there is room.
 func (r *Report) add(i Item) {
-	*r.Counts.of(i.Verdict)++
+	r.Counts.Add(i.Verdict)
 	if n := len(r.Items); n < maxItems && (i.Verdict.Open() || n-r.Counts.Conflict-r.Counts.TypeClash < maxOthers) {
 		r.Items = append(r.Items, i)
 		return

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -17,15 +18,16 @@ import (
 
 // Names in the scratch directory.
 const (
-	planName  = "merge.plan"
-	planTemp  = "merge.plan.tmp"
-	makingTmp = "merge.tmp"
+	planName = "merge.plan"
+	planTemp = "merge.plan.tmp"
+	making   = "merge.tmp" // files in the making, by the number of their action
 )
 
 // Run merges, and returns what became of each path. In this order:
 //
 //   - a plan that was left by a run for the same two bases is taken up again; or else one is made, and written durably
-//   - each action is done, one small step after the other; what is written is written beside, synced, and renamed
+//   - all that is to be written is written to the scratch directory, and the file system synced, once for all of it
+//   - each action is done, one small step after the other: a rename, a removal, a mark
 //   - the file system of the upper is synced
 //
 // After a stop at any instant the next Run goes on, and returns the same report.
@@ -56,7 +58,7 @@ func run(ctx context.Context, s Spec, before func(string) error) (*Report, error
 	}
 	m := &maker{spec: &s, base: base, upper: upper, scratch: scratch, before: before}
 	if p == nil {
-		if p, err = makePlan(ctx, &s, upper, base, s.Old); err != nil {
+		if p, err = makePlan(ctx, &s, upper, base, s.oldSide()); err != nil {
 			return nil, err
 		}
 		if len(p.Actions) > 0 {
@@ -65,18 +67,8 @@ func run(ctx context.Context, s Spec, before func(string) error) (*Report, error
 			}
 		}
 	}
-	for _, a := range p.Actions {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if err := m.do(a); err != nil {
-			return nil, fmt.Errorf("merge %s: %s %s: %w", s.Path, a.Op, entry.Quote(a.Path), err)
-		}
-	}
-	if len(p.Actions) > 0 {
-		if err := unix.Syncfs(upper); err != nil {
-			return nil, &fs.PathError{Op: "sync", Path: s.Upper, Err: err}
-		}
+	if err := m.all(ctx, p.Actions); err != nil {
+		return nil, fmt.Errorf("merge %s: %w", s.Path, err)
 	}
 	return &p.Report, nil
 }
@@ -89,7 +81,7 @@ func Forget(scratch string) error {
 		return missing(err)
 	}
 	defer unix.Close(fd)
-	return errors.Join(entry.Remove(fd, planName), entry.Remove(fd, planTemp), entry.Remove(fd, makingTmp))
+	return errors.Join(entry.Remove(fd, planName), entry.Remove(fd, planTemp), entry.Remove(fd, making))
 }
 
 // leftPlan reads the plan of a run that was stopped. What cannot be read was never begun, and is made again.
@@ -117,6 +109,7 @@ type maker struct {
 	spec           *Spec
 	base           *view
 	upper, scratch int
+	making         int // directory
 	before         func(what string) error
 }
 
@@ -139,55 +132,103 @@ func (m *maker) keep(p *Plan) error {
 	if err := m.step("write the plan", func() error { return entry.Write(m.scratch, planTemp, p.Encode()) }); err != nil {
 		return err
 	}
-	return m.step("name the plan", func() error { return rename(m.scratch, planTemp, m.scratch, planName) })
+	return m.step("name the plan", func() error {
+		if err := rename(m.scratch, planTemp, m.scratch, planName); err != nil {
+			return err
+		}
+		return entry.Sync(m.scratch, "")
+	})
 }
 
-func rename(from int, name string, to int, as string) error {
-	if err := unix.Renameat(from, name, to, as); err != nil {
-		return &fs.PathError{Op: "rename", Path: as, Err: err}
+// all carries out the actions.
+func (m *maker) all(ctx context.Context, actions []Action) error {
+	if len(actions) == 0 {
+		return nil
 	}
-	return entry.Sync(to, "")
+	if err := m.clear(); err != nil {
+		return err
+	}
+	if err := m.step("make a directory", func() error { return unix.Mkdirat(m.scratch, making, 0o700) }); err != nil {
+		return err
+	}
+	var err error
+	if m.making, err = entry.OpenDir(m.scratch, making); err != nil {
+		return err
+	}
+	defer unix.Close(m.making)
+	for _, pass := range []func(place, string, Action) error{m.prepare, m.do} {
+		for i, a := range actions {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := m.at(a, strconv.Itoa(i), pass); err != nil {
+				return fmt.Errorf("%s %s: %w", a.Op, entry.Quote(a.Path), err)
+			}
+		}
+		// What was written before it gets its name; then, all of it.
+		if err := m.step("sync", func() error { return unix.Syncfs(m.scratch) }); err != nil {
+			return fmt.Errorf("sync: %w", err)
+		}
+	}
+	return m.clear()
 }
 
-// do carries out one action. It is left out where the upper is not as it was planned on, which after a stop means that it was
-// done.
-func (m *maker) do(a Action) error {
-	if a.Path == "." {
-		return m.meta(m.upper, "", a)
+func (m *maker) clear() error {
+	if !entry.Exists(m.scratch, making) {
+		return nil
 	}
-	d, name := entry.Split(a.Path)
+	return m.step("clear the scratch directory", func() error { return entry.Remove(m.scratch, making) })
+}
+
+// at opens the directory that an action is about.
+func (m *maker) at(a Action, made string, pass func(place, string, Action) error) error {
+	d, _ := entry.Split(a.Path)
 	fd, err := entry.OpenBeneath(m.upper, d)
 	if err != nil {
 		return missing(err) // removed with all that was in it
 	}
 	defer unix.Close(fd)
+	return pass(place{fd: fd, path: d}, made, a)
+}
+
+// do carries out one action. It is left out where the upper is not as it was planned on, which after a stop means that it was
+// done.
+func (m *maker) do(at place, made string, a Action) error {
+	_, name := entry.Split(a.Path)
 	switch a.Op {
 	case hide:
-		if entry.Exists(fd, name) {
+		if entry.Exists(at.fd, name) {
 			return nil
 		}
-		return m.step("hide "+a.Path, func() error { return entry.MakeWhiteout(fd, name) })
+		return m.step("hide "+a.Path, func() error { return entry.MakeWhiteout(at.fd, name) })
 	case besides:
-		return m.lay(fd, name, d, a)
+		return m.lay(at, name, made, a)
 	case unbeside:
-		return m.unlay(fd, a)
+		return m.unlay(at, made, a)
 	}
-	u, err := look(fd, name)
+	if name == "." {
+		name = ""
+	}
+	u, err := look(at.fd, name)
 	if err != nil || u == nil || !a.fits(u) {
 		return err
 	}
-	switch a.Op {
-	case remove:
-		return m.step("remove "+a.Path, func() error { return m.remove(fd, name, u) })
-	case reveal:
-		return m.step("reveal "+a.Path, func() error { return entry.SetOpaque(fd, name, false) })
-	case take:
-		if u.kind == dir {
-			return m.meta(fd, name, a)
-		}
-		return m.replace(fd, u, d, a)
-	case byEntry:
-		return m.replace(fd, u, d, a)
+	switch {
+	case a.Op == remove:
+		return m.step("remove "+a.Path, func() error { return m.remove(at.fd, name, u) })
+	case a.Op == reveal:
+		return m.step("reveal "+a.Path, func() error { return entry.SetOpaque(at.fd, name, false) })
+	case a.Op == take && u.kind == dir:
+		return m.meta(at.fd, u, a)
+	case entry.Exists(m.making, made):
+		return m.step("replace "+a.Path, func() error { return rename(m.making, made, at.fd, name) })
+	}
+	return nil
+}
+
+func rename(from int, name string, to int, as string) error {
+	if err := unix.Renameat(from, name, to, as); err != nil {
+		return &fs.PathError{Op: "rename", Path: as, Err: err}
 	}
 	return nil
 }
@@ -217,11 +258,7 @@ func (m *maker) remove(fd int, name string, u *node) error {
 }
 
 // meta gives a directory of the upper what it takes of the base's metadata, in place.
-func (m *maker) meta(fd int, name string, a Action) error {
-	u, err := look(fd, name)
-	if err != nil || kindOf(u) != dir {
-		return err
-	}
+func (m *maker) meta(fd int, u *node, a Action) error {
 	n, err := m.find(a.Path)
 	if err != nil {
 		return err
@@ -231,7 +268,7 @@ func (m *maker) meta(fd int, name string, a Action) error {
 		return nil
 	}
 	st, attrs := mixed(u, n.node, a.Take)
-	return m.step("set owner, mode and attributes of "+a.Path, func() error { return entry.SetMeta(fd, name, st, attrs) })
+	return m.step("set owner, mode and attributes of "+a.Path, func() error { return entry.SetMeta(fd, u.name, st, attrs) })
 }
 
 // mixed is the metadata of the upper's entry, with some of the base's.

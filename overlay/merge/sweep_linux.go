@@ -40,7 +40,7 @@ func sweep(ctx context.Context, upper string, lowers []string, keeps func(string
 	}
 	defer unix.Close(fd)
 	s := &sweeper{ctx: ctx, keeps: keeps, before: before}
-	if _, err := s.dir(fd, base, "", 0); err != nil {
+	if _, err := s.dir(fd, base, "", 0, false); err != nil {
 		return nil, fmt.Errorf("sweep %s: %w", upper, err)
 	}
 	return &s.swept, nil
@@ -54,7 +54,7 @@ type sweeper struct {
 }
 
 // dir sweeps a directory, and reports whether something stays in it.
-func (s *sweeper) dir(fd int, base *view, path string, depth int) (rest bool, err error) {
+func (s *sweeper) dir(fd int, base *view, path string, depth int, fixed bool) (rest bool, err error) {
 	if depth > entry.MaxDepth {
 		return false, entry.ErrTooDeep
 	}
@@ -66,7 +66,7 @@ func (s *sweeper) dir(fd int, base *view, path string, depth int) (rest bool, er
 		if err := s.ctx.Err(); err != nil {
 			return false, err
 		}
-		stays, err := s.entry(fd, base, name, join(path, name), depth)
+		stays, err := s.entry(fd, base, name, join(path, name), depth, &fixed)
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", entry.Quote(name), err)
 		}
@@ -75,7 +75,7 @@ func (s *sweeper) dir(fd int, base *view, path string, depth int) (rest bool, er
 	return rest, nil
 }
 
-func (s *sweeper) entry(fd int, base *view, name, path string, depth int) (stays bool, err error) {
+func (s *sweeper) entry(fd int, base *view, name, path string, depth int, fixed *bool) (stays bool, err error) {
 	u, err := look(fd, name)
 	if err != nil || u == nil {
 		return false, err
@@ -94,6 +94,12 @@ func (s *sweeper) entry(fd int, base *view, name, path string, depth int) (stays
 	}
 	if err := s.before("remove " + path); err != nil {
 		return false, err
+	}
+	if *fixed { // a directory that must not lose names
+		if err := entry.Loosen(fd, ""); err != nil {
+			return false, err
+		}
+		*fixed = false
 	}
 	s.swept.Removed++
 	if len(s.swept.Paths) < maxSwept {
@@ -122,15 +128,7 @@ func (s *sweeper) below(fd int, base *view, u *node, path string, depth int) (re
 		return false, err
 	}
 	defer unix.Close(d)
-	if u.st.Fixed {
-		if err := s.before("clear the flags of " + path); err != nil {
-			return false, err
-		}
-		if err := entry.Loosen(fd, u.name); err != nil {
-			return false, err
-		}
-	}
-	return s.dir(d, sub, path, depth+1)
+	return s.dir(d, sub, path, depth+1, u.st.Fixed)
 }
 
 // carrier makes a directory that leads to what is kept like that of the base.

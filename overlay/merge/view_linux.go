@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -150,15 +149,17 @@ func (v *view) names() ([]string, error) {
 		}
 		all = append(all, names...)
 	}
-	slices.Sort(all)
-	all = slices.Compact(all)
-	var err error
-	all = slices.DeleteFunc(all, func(name string) bool {
-		n, e := v.child(name)
-		err = errors.Join(err, e)
-		return n == nil
-	})
-	return all, err
+	var shown []string
+	for _, name := range union(all, nil) {
+		n, err := v.child(name)
+		if err != nil {
+			return nil, err
+		}
+		if n != nil {
+			shown = append(shown, name)
+		}
+	}
+	return shown, nil
 }
 
 // walk calls do for the entry at name, and for all that shows below it; path is relative to it. Where do returns false the walk
