@@ -21,6 +21,7 @@ type askedOrder struct {
 	Source string // "command line", "firmware"
 	Word   string // as it was given
 	ID     string // of the request that it became
+	Filed  bool   // that is certain
 }
 
 func (a *asked) walk(c *canonical.Coder) {
@@ -29,6 +30,7 @@ func (a *asked) walk(c *canonical.Coder) {
 		canonical.String(c, "source", &o.Source)
 		pathField(c, "word", &o.Word)
 		canonical.String(c, "id", &o.ID)
+		c.Bool("filed", &o.Filed)
 	})
 }
 
@@ -69,8 +71,12 @@ func (d *Dir) Ask(source, word string, r Request, now time.Time) (bool, error) {
 		return false, err
 	}
 	if i >= 0 && a.Orders[i].Word == word {
-		if d.known(a.Orders[i].ID) {
+		if a.Orders[i].Filed {
 			return false, nil
+		}
+		if d.known(a.Orders[i].ID) {
+			a.Orders[i].Filed = true
+			return false, d.saveAsked(a)
 		}
 		r.ID = a.Orders[i].ID
 	} else {
@@ -82,7 +88,7 @@ func (d *Dir) Ask(source, word string, r Request, now time.Time) (bool, error) {
 			i = len(a.Orders)
 			a.Orders = append(a.Orders, askedOrder{})
 		}
-		a.Orders[i] = askedOrder{source, word, id}
+		a.Orders[i] = askedOrder{source, word, id, false}
 		if err := d.makeRoom(); err != nil {
 			return false, err
 		}
@@ -95,14 +101,18 @@ func (d *Dir) Ask(source, word string, r Request, now time.Time) (bool, error) {
 	if err := d.mkdir(requestsDir); err != nil {
 		return false, err
 	}
-	return true, d.write(requestPath(r.ID), r.Encode())
+	if err := d.write(requestPath(r.ID), r.Encode()); err != nil {
+		return false, err
+	}
+	a.Orders[i].Filed = true
+	return true, d.saveAsked(a)
 }
 
 // Remember notes an order as taken without filing anything: on a state that was made anew because of it.
 func (d *Dir) Remember(source, word string) error {
 	a := d.readAsked()
 	a.Orders = slices.DeleteFunc(a.Orders, func(o askedOrder) bool { return o.Source == source })
-	a.Orders = append(a.Orders, askedOrder{Source: source, Word: word})
+	a.Orders = append(a.Orders, askedOrder{Source: source, Word: word, Filed: true})
 	return d.saveAsked(a)
 }
 

@@ -161,15 +161,6 @@ func (d *Dir) sync(fd int, rel string) error {
 	return d.wrap("fsync directory", rel, unix.Fsync(fd))
 }
 
-func (d *Dir) syncDir(rel string) error {
-	fd, err := d.openDir(rel)
-	if err != nil {
-		return d.wrap("open", rel, err)
-	}
-	defer unix.Close(fd)
-	return d.sync(fd, rel)
-}
-
 // read returns a regular file of at most limit bytes. It waits for no fifo and opens no device.
 func (d *Dir) read(rel string, limit int) ([]byte, error) {
 	st, there, err := d.lstat(rel)

@@ -1,12 +1,23 @@
 package state
 
-import ()
+import (
+	"bytes"
+	"path"
+)
 
-// Idle reports whether CarryOut has nothing to do: no request is on file, no operation may have been interrupted, and the ballast
-// is there. It reads no more than a few names.
+// Idle reports whether CarryOut has nothing to do: no request is on file, no operation was interrupted, and the ballast is there.
+// Of what lies aside it reads the records, and asks no more of them than whether they are done.
 func (d *Dir) Idle() bool {
-	for _, dir := range []string{requestsDir, asideDir} {
-		if names, err := d.names(dir, maxRequests); err != nil || len(names) > 0 {
+	if names, err := d.names(requestsDir, maxRequests); err != nil || len(names) > 0 {
+		return false
+	}
+	names, err := d.names(asideDir, maxRequests)
+	if err != nil {
+		return false
+	}
+	for _, n := range names {
+		text, err := d.read(path.Join(asideDir, n, "aside.json"), 8*maxSmall)
+		if err != nil || !bytes.Contains(text, []byte("\n  \"phase\": \""+phaseDone+"\",\n")) {
 			return false
 		}
 	}
