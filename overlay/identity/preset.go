@@ -11,8 +11,8 @@ import (
 
 // Setting is one preset and its mode.
 type Setting struct {
-	Name string
-	Mode Mode
+	Name string `json:"name"`
+	Mode Mode   `json:"mode"`
 }
 
 // Mode is what becomes of a preset's files.
