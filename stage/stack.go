@@ -75,19 +75,25 @@ func stack(r *Runner, m Machine, lowers []string, policy images.Root, env Env) (
 	if err := m.Modules("overlay"); err != nil {
 		return "", err
 	}
-	s := overlay.Stack{Lowers: lowers, Upper: upper, Bytes: upper.Size.Of(env.RAM), UpperDir: UpperDir, LinkDir: linkDir,
+	bytes := upper.Size.Of(env.RAM)
+	s := overlay.Stack{Lowers: lowers, Upper: upper, UpperDir: UpperDir, LinkDir: linkDir,
 		Target: RootDir, ReadOnly: env.Config.ReadOnly}
-	if s.Bytes > env.RAM {
+	if bytes > env.RAM {
 		return "", fmt.Errorf("tmpfs upper of %s is larger than the %d MiB of RAM: it would end in the OOM killer; ask for less", upper.Size, env.RAM>>20)
+	}
+	memory, err := overlay.Volatile(UpperDir, bytes)
+	if err != nil {
+		return "", err
 	}
 	ops, err := overlay.Plan(s)
 	if err != nil {
 		return "", err
 	}
+	ops = append(memory, ops...)
 	if err := r.apply(m, ops...); err != nil {
 		return "", err
 	}
-	r.Record.Upper = Upper{string(upper.Kind), s.Bytes, UpperDir}
+	r.Record.Upper = Upper{string(upper.Kind), bytes, UpperDir}
 	return s.Target, nil
 }
 
