@@ -12,6 +12,7 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/overlay/identity"
 	"veneer/overlay/mount"
 )
 
@@ -59,7 +60,7 @@ type Root struct {
 //   - waits for the store's device, under one deadline, and mounts it read-only
 //   - chooses a deployment, checks the signature of its manifest with the keys of the initramfs
 //   - attaches each image through dm-verity and mounts it
-//   - stacks the upper over them and checks that the result can be run
+//   - stacks the upper over them, gives the result this machine's identity and checks that it can be run
 //
 // What it does is kept in r for Unwind; what it found is in r.Record.
 func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
@@ -107,6 +108,12 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 		return Root{}, err
 	}
 	dir, err := Do(ctx, r, StepStackRoot, func(context.Context) (string, error) { return stack(r, m, lowers, man.Root, env) })
+	if err != nil {
+		return Root{}, err
+	}
+	_, err = Do(ctx, r, StepIdentity, func(context.Context) (struct{}, error) {
+		return struct{}{}, setIdentity(r, m, dir, "", man, identity.Kept{})
+	})
 	if err != nil {
 		return Root{}, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/overlay/identity"
 	"veneer/overlay/mount"
 )
 
@@ -32,6 +33,10 @@ type Machine interface {
 
 	// Files is the tree below a directory of the machine.
 	Files(dir string) fs.FS
+
+	// Identity carries out the settings on the merged root, see identity.Apply; state is the directory of the state, or "" where
+	// nothing is kept. It fills in what env says of the platform and the kernel.
+	Identity(root, state string, settings []identity.Setting, env identity.Env) ([]identity.Done, error)
 
 	// CheckRoot finds the program that becomes PID 1 in the merged root, see overlay.CheckRoot.
 	CheckRoot(root, asked string) (string, error)

@@ -59,6 +59,8 @@ var remedies = map[string][]string{
 		"boot the kernel of the same build, in case it lacks the file system"},
 	StepStackRoot: {"ask for another size of the upper: veneer.upper=tmpfs:size=256M", "look above for the kernel's own message",
 		"boot the kernel of the same build, in case it lacks overlayfs"},
+	StepIdentity: {"look above for the kernel's own message", "check that the base has /etc and /var",
+		"leave it to the base: identity.machine-id = \"inherit\""},
 	StepCheckRoot: {"name the program yourself: init=/path", "check that the base holds an init for this architecture",
 		"build again from a complete tree"},
 	StepHandOver:   {"check the machine's memory", "rebuild the initramfs: veneer build", "look above for the kernel's own message"},

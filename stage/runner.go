@@ -23,6 +23,7 @@ const (
 	StepAttach         = "attach images"
 	StepMountImages    = "mount images"
 	StepStackRoot      = "stack root"
+	StepIdentity       = "set identity"
 	StepCheckRoot      = "check root"
 	StepHandOver       = "hand over"
 	StepSwitchRoot     = "switch root"
@@ -32,7 +33,7 @@ const (
 
 // Steps lists the steps of a boot in order.
 var Steps = []string{StepEarlyMounts, StepCommandLine, StepDrivers, StepFindStore, StepMountStore, StepChoose, StepCheckManifest,
-	StepAttach, StepMountImages, StepStackRoot, StepCheckRoot, StepHandOver, StepSwitchRoot}
+	StepAttach, StepMountImages, StepStackRoot, StepIdentity, StepCheckRoot, StepHandOver, StepSwitchRoot}
 
 // Level says who wants to see a line.
 type Level int

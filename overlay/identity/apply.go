@@ -39,11 +39,11 @@ type Done struct {
 
 // applier is one call of Apply.
 type applier struct {
-	root      dir
+	root      *dir
 	store     *Store
 	env       Env
-	images    []dir // bottom first
-	id        ID    // of this boot, where it is known
+	images    []*dir // bottom first
+	id        ID     // of this boot, where it is known
 	firstBoot bool
 }
 

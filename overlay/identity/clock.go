@@ -54,7 +54,7 @@ func (a *applier) clock(mode Mode) (string, error) {
 }
 
 // mtime is the time of a file, or zero.
-func (d dir) mtime(rel string) time.Time {
+func (d *dir) mtime(rel string) time.Time {
 	fd, err := d.open(rel, unix.O_PATH)
 	if err != nil {
 		return time.Time{}

@@ -2,7 +2,6 @@ package identity
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -21,24 +20,24 @@ type dir struct {
 	before  func() error // each thing that replace does; for tests, which end the world there
 }
 
-func openDir(path string, resolve uint64) (dir, error) {
+func openDir(path string, resolve uint64) (*dir, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return dir{}, &fs.PathError{Op: "open", Path: path, Err: err}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	return dir{fd: fd, path: path, resolve: resolve}, nil
+	return &dir{fd: fd, path: path, resolve: resolve}, nil
 }
 
-func (d dir) close() { unix.Close(d.fd) }
+func (d *dir) close() { unix.Close(d.fd) }
 
-func (d dir) fail(op, rel string, err error) error {
+func (d *dir) fail(op, rel string, err error) error {
 	if err == nil {
 		return nil
 	}
 	return &fs.PathError{Op: op, Path: path.Join(d.path, rel), Err: err}
 }
 
-func (d dir) open(rel string, flags uint64) (int, error) {
+func (d *dir) open(rel string, flags uint64) (int, error) {
 	flags |= unix.O_CLOEXEC
 	if flags&unix.O_PATH == 0 { // openat2 refuses flags that mean nothing beside it
 		flags |= unix.O_NOCTTY | unix.O_NONBLOCK
@@ -53,28 +52,39 @@ func (d dir) open(rel string, flags uint64) (int, error) {
 }
 
 // read returns the content of a regular file of at most most bytes.
-func (d dir) read(rel string, most int64) ([]byte, error) {
+func (d *dir) read(rel string, most int64) ([]byte, error) {
 	fd, err := d.open(rel, unix.O_RDONLY)
 	if err != nil {
 		return nil, d.fail("open", rel, err)
 	}
-	f := os.NewFile(uintptr(fd), rel)
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, d.fail("read", rel, errors.New("not a regular file"))
-	case info.Size() > most:
-		return nil, d.fail("read", rel, fmt.Errorf("%d bytes are more than %d", info.Size(), most))
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > most) {
+		err = errOdd
 	}
-	text, err := io.ReadAll(io.LimitReader(f, most))
-	return text, d.fail("read", rel, err)
+	if err != nil {
+		return nil, d.fail("read", rel, err)
+	}
+	text := make([]byte, st.Size)
+	for at := 0; at < len(text); {
+		n, err := unix.Read(fd, text[at:])
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return nil, d.fail("read", rel, err)
+		case n == 0:
+			return text[:at], nil
+		default:
+			at += n
+		}
+	}
+	return text, nil
 }
 
+var errOdd = errors.New("not a regular file of the size that it should have")
+
 // exists reports whether a name leads to anything.
-func (d dir) exists(rel string) bool {
+func (d *dir) exists(rel string) bool {
 	fd, err := d.open(rel, unix.O_PATH)
 	if err == nil {
 		unix.Close(fd)
@@ -83,7 +93,7 @@ func (d dir) exists(rel string) bool {
 }
 
 // link returns what a symbolic link holds, or "" for anything else.
-func (d dir) link(rel string) string {
+func (d *dir) link(rel string) string {
 	fd, err := d.open(rel, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		return ""
@@ -98,7 +108,7 @@ func (d dir) link(rel string) string {
 }
 
 // names lists a directory; one that is not there is empty.
-func (d dir) names(rel string) ([]string, error) {
+func (d *dir) names(rel string) ([]string, error) {
 	fd, err := d.open(rel, unix.O_RDONLY|unix.O_DIRECTORY)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
@@ -119,7 +129,7 @@ func (d dir) names(rel string) ([]string, error) {
 const maxNames = 1024
 
 // parent opens the directory that rel lies in, and makes it with what is missing above it.
-func (d dir) parent(rel string, missing uint32) (fd int, err error) {
+func (d *dir) parent(rel string, missing uint32) (fd int, err error) {
 	up := path.Dir(rel)
 	fd, err = d.open(up, unix.O_RDONLY|unix.O_DIRECTORY)
 	if !errors.Is(err, unix.ENOENT) || missing == 0 || up == "." {
@@ -141,7 +151,7 @@ func (d dir) parent(rel string, missing uint32) (fd int, err error) {
 
 // write makes rel a regular file of root's with this content, whatever was there. At any instant, power cuts included, the old
 // or the new file is there.
-func (d dir) write(rel string, content []byte, mode uint32) error {
+func (d *dir) write(rel string, content []byte, mode uint32) error {
 	up := uint32(0o755)
 	if mode&0o077 == 0 {
 		up = 0o700
@@ -151,18 +161,24 @@ func (d dir) write(rel string, content []byte, mode uint32) error {
 		if err != nil {
 			return err
 		}
-		f := os.NewFile(uintptr(fd), temp)
-		_, err = f.Write(content)
-		return errors.Join(err, unix.Fchown(fd, 0, 0), unix.Fchmod(fd, mode), f.Sync(), f.Close())
+		defer unix.Close(fd)
+		for len(content) > 0 {
+			n, err := unix.Write(fd, content)
+			if err != nil && err != unix.EINTR {
+				return err
+			}
+			content = content[max(n, 0):]
+		}
+		return errors.Join(unix.Fchown(fd, 0, 0), unix.Fchmod(fd, mode), unix.Fsync(fd))
 	}))
 }
 
 // symlink makes rel a link, as write makes a file.
-func (d dir) symlink(rel, content string) error {
+func (d *dir) symlink(rel, content string) error {
 	return d.fail("link", rel, d.replace(rel, 0o755, func(at int, temp string) error { return unix.Symlinkat(content, at, temp) }))
 }
 
-func (d dir) replace(rel string, missing uint32, create func(at int, temp string) error) error {
+func (d *dir) replace(rel string, missing uint32, create func(at int, temp string) error) error {
 	at, err := d.parent(rel, missing)
 	if err != nil {
 		return err
@@ -195,7 +211,7 @@ func (d dir) replace(rel string, missing uint32, create func(at int, temp string
 }
 
 // remove takes away a name; one that is not there is no error.
-func (d dir) remove(rel string) error {
+func (d *dir) remove(rel string) error {
 	at, err := d.parent(rel, 0)
 	if err == nil {
 		defer unix.Close(at)
@@ -210,7 +226,7 @@ func (d dir) remove(rel string) error {
 }
 
 // Store is the state's directory identity/.
-type Store struct{ dir }
+type Store struct{ *dir }
 
 // OpenStore opens the directory, and makes it where its parent is there. Nobody but root may look into it: it holds keys.
 func OpenStore(path string) (*Store, error) {

@@ -166,7 +166,7 @@ func keyMode(name string) uint32 {
 }
 
 // hostKeys reads the host keys in a directory, by name.
-func (d dir) hostKeys(rel string) (map[string][]byte, error) {
+func (d *dir) hostKeys(rel string) (map[string][]byte, error) {
 	names, err := d.names(rel)
 	if err != nil {
 		return nil, err
@@ -188,7 +188,7 @@ func (d dir) hostKeys(rel string) (map[string][]byte, error) {
 
 // putHostKeys makes the host keys in a directory these, writing what differs. An interrupted one has written some of them, each
 // whole.
-func (d dir) putHostKeys(rel string, keys, now map[string][]byte, mode func(string) uint32) error {
+func (d *dir) putHostKeys(rel string, keys, now map[string][]byte, mode func(string) uint32) error {
 	var errs []error
 	for name := range now {
 		if keys[name] == nil {

@@ -60,7 +60,7 @@ type idFile struct {
 	fresh bool // missing, or the word that systemd takes for a first boot: the two that make ConditionFirstBoot= true
 }
 
-func (d dir) idFile(rel string) idFile {
+func (d *dir) idFile(rel string) idFile {
 	text, err := d.read(rel, 256)
 	if err != nil {
 		return idFile{fresh: errors.Is(err, fs.ErrNotExist)}

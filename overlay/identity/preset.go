@@ -3,7 +3,6 @@ package identity
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"veneer/overlay/rule"
@@ -44,8 +43,8 @@ const (
 // preset is what a name means.
 type preset struct {
 	name     string
-	files    []string    // in the merged root, as globs: copied to and from the state
-	dirs     []rule.Rule // kept by rules, since programs replace the files in them
+	files    []string // in the merged root, as globs: copied to and from the state
+	dirs     []string // kept by rules, since programs replace the files in them
 	modes    []Mode
 	volatile Mode // default where nothing is kept
 	kept     Mode // default where there is a state
@@ -60,22 +59,18 @@ var presets = []preset{
 	{name: DBus, files: []string{dbusMachineID}, modes: []Mode{Generate, Inherit}, volatile: Generate, kept: Generate},
 	{name: Hostname, files: []string{etcHostname}, modes: []Mode{Persist, Ephemeral, Generate, Inherit}, volatile: Inherit, kept: Inherit},
 	{name: SSHHostKeys, files: []string{sshDir + "/ssh_host_*"}, modes: []Mode{Persist, Ephemeral, Generate, Inherit}, volatile: Ephemeral, kept: Persist},
-	{name: NetworkManager, dirs: []rule.Rule{keep("/etc/NetworkManager/system-connections"), keep("/var/lib/NetworkManager")},
+	{name: NetworkManager, dirs: []string{"/etc/NetworkManager/system-connections", "/var/lib/NetworkManager"},
 		modes: []Mode{Persist, Ephemeral, Inherit}, volatile: Ephemeral, kept: Inherit},
-	{name: Bluetooth, dirs: []rule.Rule{keep("/var/lib/bluetooth")}, modes: []Mode{Persist, Ephemeral, Inherit}, volatile: Ephemeral, kept: Inherit},
+	{name: Bluetooth, dirs: []string{"/var/lib/bluetooth"}, modes: []Mode{Persist, Ephemeral, Inherit}, volatile: Ephemeral, kept: Inherit},
 }
 
-// keep is the rule for a directory that holds secrets.
-func keep(path string) rule.Rule {
-	return rule.Rule{Path: path, Action: rule.Persist, Form: rule.Bind, Owner: "0:0", Mode: "0700"}
-}
-
-func lookup(name string) (preset, bool) {
-	i := slices.IndexFunc(presets, func(p preset) bool { return p.name == name })
-	if i < 0 {
-		return preset{}, false
+func lookup(name string) *preset {
+	for i := range presets {
+		if presets[i].name == name {
+			return &presets[i]
+		}
 	}
-	return presets[i], true
+	return nil
 }
 
 // Names lists the presets in the order in which they are applied.
@@ -93,16 +88,20 @@ var ErrNoState = errors.New("nothing is kept on this machine: persist needs a st
 
 // Check reports what is wrong with one setting. persistent tells whether the machine has a state.
 func Check(s Setting, persistent bool) error {
-	p, ok := lookup(s.Name)
-	if !ok {
+	p := lookup(s.Name)
+	if p == nil {
 		return fmt.Errorf("%q is no preset; want one of %s", clip(s.Name), strings.Join(Names(), ", "))
 	}
-	if !slices.Contains(p.modes, s.Mode) {
-		modes := make([]string, len(p.modes))
-		for i, m := range p.modes {
-			modes[i] = string(m)
+	known := ""
+	for _, m := range p.modes {
+		if m == s.Mode {
+			known = ""
+			break
 		}
-		return fmt.Errorf("%q is no mode of %s; want one of %s", clip(string(s.Mode)), s.Name, strings.Join(modes, ", "))
+		known += ", " + string(m)
+	}
+	if known != "" {
+		return fmt.Errorf("%q is no mode of %s; want one of %s", clip(string(s.Mode)), s.Name, known[2:])
 	}
 	if s.Mode == Persist && !persistent {
 		return ErrNoState
@@ -132,13 +131,13 @@ func Complete(asked []Setting, persistent bool) []Setting {
 func Rules(settings []Setting, kept Kept) []rule.Rule {
 	var rules []rule.Rule
 	for _, s := range settings {
-		p, ok := lookup(s.Name)
-		if !ok || s.Mode != Persist {
+		p := lookup(s.Name)
+		if p == nil || s.Mode != Persist {
 			continue
 		}
-		for _, r := range p.dirs {
-			if kept.By(r.Path) == "" {
-				rules = append(rules, r)
+		for _, dir := range p.dirs {
+			if kept.By(dir) == "" { // they hold secrets
+				rules = append(rules, rule.Rule{Path: dir, Action: rule.Persist, Form: rule.Bind, Owner: "0:0", Mode: "0700"})
 			}
 		}
 	}
@@ -150,7 +149,7 @@ func Rules(settings []Setting, kept Kept) []rule.Rule {
 func Owned(settings []Setting) []string {
 	var globs []string
 	for _, s := range settings {
-		if p, ok := lookup(s.Name); ok && s.Mode != Inherit && s.Mode != Ephemeral {
+		if p := lookup(s.Name); p != nil && s.Mode != Inherit && s.Mode != Ephemeral {
 			for _, f := range p.files {
 				globs = append(globs, "/"+f)
 			}
@@ -163,18 +162,15 @@ func Owned(settings []Setting) []string {
 func Contradicted(settings []Setting, kept Kept) error {
 	var errs []error
 	for _, s := range settings {
-		p, ok := lookup(s.Name)
-		if !ok || s.Mode != Ephemeral || s.Name == SSHHostKeys || s.Name == RandomSeed {
+		p := lookup(s.Name)
+		if p == nil || s.Mode != Ephemeral || s.Name == SSHHostKeys || s.Name == RandomSeed {
 			continue // these two are cleared at each boot
 		}
 		var paths []string
 		for _, f := range p.files {
 			paths = append(paths, "/"+f)
 		}
-		for _, d := range p.dirs {
-			paths = append(paths, d.Path)
-		}
-		for _, path := range paths {
+		for _, path := range append(paths, p.dirs...) {
 			if by := kept.By(path); by != "" {
 				errs = append(errs, fmt.Errorf("%s is ephemeral, and the rule for %s keeps %s: add a rule that makes it ephemeral, or say inherit", s.Name, by, path))
 			}
