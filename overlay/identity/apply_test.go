@@ -219,6 +219,16 @@ func TestPersistOnAVolatileMachineIsLoud(t *testing.T) {
 	b.expect(got, want[2:])
 }
 
+func TestAPlatformWithoutAnIDIsTold(t *testing.T) {
+	b := newBed(t)
+	want := "(machine-id: " + ErrNoPlatform.Error() + ")"
+	b.expect(b.boot(b.store(), Setting{MachineID, Derived}), "new, first boot; "+want)
+	b.expect(b.boot(b.store(), Setting{MachineID, Derived}), "kept; "+want)
+	b.env.Platform = "board"
+	b.expect(b.boot(b.store(), Setting{MachineID, Derived}), "derived from the platform's")
+	b.expect(b.kept("machine-id"), string(DeriveID("board"))+"\n")
+}
+
 func TestASeedIsReplacedBeforeItIsCredited(t *testing.T) {
 	b := newBed(t)
 	b.env.Platform = "board-1"

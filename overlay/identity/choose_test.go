@@ -7,9 +7,10 @@ import (
 )
 
 const (
-	idA = ID("a0b1c2d3e4f5a0b1c2d3e4f5a0b1c2d3")
-	idB = ID("11112222333344445555666677778888")
-	idC = ID("cccccccccccc4ccc8ccccccccccccccc")
+	idA         = ID("a0b1c2d3e4f5a0b1c2d3e4f5a0b1c2d3")
+	idB         = ID("11112222333344445555666677778888")
+	machineUUID = "6b1c2f0e-9d1a-4c62-8a53-7a4f2f1f0a01"
+	idC         = ID("cccccccccccc4ccc8ccccccccccccccc")
 )
 
 func TestTheMachineIDOfABoot(t *testing.T) {
@@ -157,6 +158,17 @@ func FuzzParseID(f *testing.F) {
 		}
 		if again, err := ParseID([]byte(id + "\n")); err != nil || again != id || len(id) != 32 {
 			t.Errorf("ParseID(%q) = %q, and of that %q, %v", text, id, again, err)
+		}
+	})
+}
+
+func FuzzPlatformID(f *testing.F) {
+	for _, s := range []string{machineUUID + "\n", "10000000abcdef01\x00", "None", "\x00\xff"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if id := platformID(text); id != "" && (platformID([]byte(id)) != id || len(id) < 8) {
+			t.Errorf("platformID(%q) = %q, and of that %q", text, id, platformID([]byte(id)))
 		}
 	})
 }

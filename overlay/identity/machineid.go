@@ -44,6 +44,10 @@ func newID(b []byte) ID {
 	return ID(hex.EncodeToString(b[:16]))
 }
 
+// ErrNoPlatform is the error of a machine-id that should be derived from an ID which the platform does not have. The machine has
+// another instead: a kept one where there is a state, else one for this boot.
+var ErrNoPlatform = errors.New("the platform has no ID of its own to derive one from")
+
 // derivedFor says what a derived ID is for, so that nobody who sees it learns the platform's own, and no other program that
 // derives from the same has the same.
 const derivedFor = "veneer machine-id\x00"
@@ -87,11 +91,12 @@ type idFacts struct {
 
 // idChoice says which ID this boot has.
 type idChoice struct {
-	id    ID   // "": a new random one
-	left  bool // nothing is to be done
-	first bool // systemd is to find a first boot, with this ID
-	keep  bool // in the state
-	why   string
+	id        ID   // "": a new random one
+	left      bool // nothing is to be done
+	first     bool // systemd is to find a first boot, with this ID
+	keep      bool // in the state
+	underived bool // it should have been derived, and is not
+	why       string
 }
 
 // choose picks the ID of this boot:
@@ -128,9 +133,7 @@ func (f idFacts) choose() idChoice {
 	default:
 		c.why = "new"
 	}
-	if f.mode == Derived && f.platform == "" && err != nil {
-		c.why += ", the platform has none to derive it from"
-	}
+	c.underived = f.mode == Derived && f.platform == "" && err != nil
 	c.first = f.etc.fresh && (f.mode == PerBoot || !f.state || f.stored == "" || f.begun)
 	return c
 }
@@ -164,6 +167,9 @@ func (a *applier) machineID(mode Mode) (string, error) {
 	a.firstBoot = c.first
 	line := []byte(a.id + "\n")
 	var errs []error
+	if c.underived {
+		errs = append(errs, ErrNoPlatform)
+	}
 	if c.keep {
 		// Before it is used: an ID that somebody has seen is never lost. The mark first: with it alone nothing has begun.
 		var err error
