@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -49,7 +51,7 @@ func newIdentity() *cobra.Command {
 			if err != nil || !wanted {
 				return err
 			}
-			if err := makeHostKeys(cmd.Context(), root); err != nil {
+			if err := makeHostKeys(cmd.Context(), root, settingsOf(r.Record)); err != nil {
 				return err
 			}
 			return saveIdentity(cmd, root, r.Record, false)
@@ -99,15 +101,21 @@ func saveIdentity(cmd *cobra.Command, root string, r *stage.Record, booted bool)
 	return errors.Join(errs...)
 }
 
-// makeHostKeys makes a key of each kind that sshd uses.
-func makeHostKeys(ctx context.Context, root string) error {
-	argv := []string{"ssh-keygen", "-A"}
-	if root != "/" {
-		argv = append(argv, "-f", root)
+// makeHostKeys makes a key of each kind that sshd uses; where they are made anew at each boot, none of RSA, which takes seconds
+// and is for clients from before 2014 (OpenSSH 6.5).
+func makeHostKeys(ctx context.Context, root string, settings []identity.Setting) error {
+	commands := [][]string{{"ssh-keygen", "-A", "-f", root}}
+	if !slices.Contains(settings, identity.Setting{Name: identity.SSHHostKeys, Mode: identity.Persist}) {
+		commands = nil
+		for _, kind := range []string{"ed25519", "ecdsa"} {
+			file := filepath.Join(root, "etc/ssh/ssh_host_"+kind+"_key")
+			commands = append(commands, []string{"ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", file})
+		}
 	}
-	out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", "ssh-keygen -A", err, out)
+	for _, argv := range commands {
+		if out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", strings.Join(argv, " "), err, out)
+		}
 	}
 	return nil
 }

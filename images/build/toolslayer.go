@@ -3,6 +3,7 @@ package build
 import (
 	"bytes"
 	"io"
+	"path"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,13 +35,14 @@ Before=shutdown.target
 Type=oneshot
 ExecStart=/usr/bin/veneer status
 `},
-	// Host keys, before whoever reads them. The condition on the key keeps this program from being started for nothing.
+	// Host keys, before whoever reads them; not before a socket, since the whole boot waits for those and a key takes its time. The
+	// condition on the key keeps this program from being started for nothing.
 	{"veneer-identity-keys.service", "multi-user.target", `[Unit]
 Description=Make the host keys of this machine
 Documentation=man:veneer(8)
 DefaultDependencies=no
 After=systemd-remount-fs.service systemd-random-seed.service local-fs.target
-Before=ssh.service ssh.socket sshd.service sshd.socket
+Before=ssh.service sshd.service
 ConditionPathExists=/run/veneer/state.json
 ConditionFileIsExecutable=/usr/bin/ssh-keygen
 ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key
@@ -51,6 +53,9 @@ Before=shutdown.target
 Type=oneshot
 ExecStart=/usr/bin/veneer identity keys
 `},
+	// Where a socket starts an sshd for each connection, that waits. Drop-ins of units that are not there mean nothing.
+	{"ssh@.service.d/veneer.conf", "", afterKeys},
+	{"sshd@.service.d/veneer.conf", "", afterKeys},
 	// Once the boot is complete, and when it ends. systemd has a first boot until first-boot-complete.target.
 	{identity.SaveUnit, "multi-user.target", `[Unit]
 Description=Keep the identity of this machine
@@ -98,6 +103,10 @@ OnUnitActiveSec=1h
 `},
 }
 
+const afterKeys = `[Unit]
+After=veneer-identity-keys.service
+`
+
 // toolsTree is the layer that brings the command and its units to the running machine: root's files, all of 1970, so that it
 // changes only when they do.
 func toolsTree(command []byte) *Tree {
@@ -112,6 +121,9 @@ func toolsTree(command []byte) *Tree {
 	}
 	add("usr/bin/veneer", unix.S_IFREG|0o755, command, "")
 	for _, u := range units {
+		if dir := path.Dir(u.name); dir != "." {
+			add(system+"/"+dir, unix.S_IFDIR|0o755, nil, "")
+		}
 		add(system+"/"+u.name, unix.S_IFREG|0o644, []byte(u.text), "")
 		if u.wantedBy != "" {
 			add(system+"/"+u.wantedBy+".wants/"+u.name, unix.S_IFLNK|0o777, nil, "../"+u.name)
