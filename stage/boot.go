@@ -112,7 +112,7 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 		return Root{}, err
 	}
 	_, err = Do(ctx, r, StepIdentity, func(context.Context) (struct{}, error) {
-		return struct{}{}, setIdentity(r, m, dir, "", man, identity.Kept{})
+		return struct{}{}, setIdentity(r, m, dir, "", cfg.MachineID, man, identity.Kept{})
 	})
 	if err != nil {
 		return Root{}, err

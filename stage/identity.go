@@ -11,9 +11,10 @@ import (
 const IdentityDir = "identity"
 
 // setIdentity gives the merged root what makes this machine itself. What of it fails is told and recorded, and no reason not to
-// boot: the machine has an identity all the same, for this boot. state is the directory of the state, or "" where nothing is kept.
-func setIdentity(r *Runner, m Machine, root, state string, man images.Manifest, kept identity.Kept) error {
-	env := identity.Env{Name: man.Name, Built: time.Unix(man.Built, 0), Cmdline: r.Record.Cmdline, Kept: kept}
+// boot: the machine has an identity all the same, for this boot. state is the directory of the state, or "" where nothing is kept;
+// asked is the machine-id of the command line.
+func setIdentity(r *Runner, m Machine, root, state, asked string, man images.Manifest, kept identity.Kept) error {
+	env := identity.Env{Name: man.Name, Built: time.Unix(man.Built, 0), Asked: asked, Kept: kept}
 	for _, img := range r.Record.Images {
 		env.Images = append(env.Images, img.Mount)
 	}

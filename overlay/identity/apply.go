@@ -12,7 +12,7 @@ import (
 type Env struct {
 	Name     string    // of the system: the beginning of a generated hostname
 	Built    time.Time // no clock is earlier
-	Cmdline  string    // of the kernel
+	Asked    string    // machine-id that the kernel command line asks for; what is none asks for nothing
 	Platform string    // see Platform; "" where it has no ID
 	Images   []string  // directories at which the images are mounted, the bottom of the stack first
 	Kept     Kept

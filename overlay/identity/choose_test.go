@@ -136,17 +136,6 @@ func TestGeneratedHostnames(t *testing.T) {
 	}
 }
 
-func TestTheLastParameterCounts(t *testing.T) {
-	for cmdline, want := range map[string]string{
-		"quiet systemd.machine_id=a systemd.machine_id=b": "b", "": "", "xsystemd.machine_id=a": "",
-		"a -- systemd.machine_id=c": "", `systemd.machine_id="d"`: "d",
-	} {
-		if got := parameter(cmdline, "systemd.machine_id"); got != want {
-			t.Errorf("parameter(%q) = %q, want %q", cmdline, got, want)
-		}
-	}
-}
-
 func FuzzParseID(f *testing.F) {
 	for _, s := range []string{string(idA) + "\n", "uninitialized\n", "", strings.Repeat("0", 32), "CCCCCCCC-CCCC-4CCC-8CCC-CCCCCCCCCCCC", string(idA) + "\n\n"} {
 		f.Add([]byte(s))

@@ -143,7 +143,7 @@ func (f idFacts) choose() idChoice {
 // src/shared/machine-id-setup.c; before DMI, which would win in a VM). systemd mounts a file over /etc/machine-id for as long as
 // that boot is not complete; so ours is never a mount (systemd-machine-id-commit fails over one).
 func (a *applier) machineID(mode Mode) (string, error) {
-	facts := idFacts{mode: mode, cmdline: parameter(a.env.Cmdline, "systemd.machine_id"), etc: a.root.idFile(etcMachineID),
+	facts := idFacts{mode: mode, cmdline: a.env.Asked, etc: a.root.idFile(etcMachineID),
 		kept: a.env.Kept.By("/"+etcMachineID) != "", platform: a.env.Platform, state: a.store != nil}
 	if text, ok := a.base(etcMachineID, 256); ok {
 		facts.base, _ = ParseID(text)
@@ -216,18 +216,4 @@ func (a *applier) dbus(mode Mode) (string, error) {
 		return "the machine-id", nil
 	}
 	return "the machine-id", a.root.symlink(dbusMachineID, to)
-}
-
-// parameter is the value that the kernel command line last gives a parameter. Values with blanks are not for those asked here.
-func parameter(cmdline, name string) string {
-	value := ""
-	for _, word := range strings.Fields(cmdline) {
-		if word == "--" { // what follows is for init
-			break
-		}
-		if v, ok := strings.CutPrefix(word, name+"="); ok {
-			value = strings.Trim(v, `"`)
-		}
-	}
-	return value
 }

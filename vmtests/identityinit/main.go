@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"veneer/boot"
 	"veneer/overlay/identity"
 	"veneer/overlay/rule"
 	"veneer/stage"
@@ -58,7 +59,11 @@ func set() error {
 	if err := json.Unmarshal(text, &rec); err != nil {
 		return err
 	}
-	env := identity.Env{Name: "shop", Built: time.Unix(1_700_000_000, 0), Cmdline: string(line), Platform: identity.Platform("/"), System: identity.Linux{}}
+	cfg, err := boot.ParseCmdline(boot.Config{}, string(bytes.TrimSpace(line)))
+	if err != nil {
+		return err
+	}
+	env := identity.Env{Name: "shop", Built: time.Unix(1_700_000_000, 0), Asked: cfg.MachineID, Platform: identity.Platform("/"), System: identity.Linux{}}
 	for _, img := range rec.Images {
 		env.Images = append(env.Images, img.Mount)
 	}
