@@ -363,6 +363,31 @@ func TestHostKeysOfTheBaseAreHiddenAndTheMachinesOwnKept(t *testing.T) {
 	b.expect(b.boot(b.store(), Setting{SSHHostKeys, Generate}), "new for this boot")
 }
 
+func TestSavesAtTheSameTimeWaitForEachOther(t *testing.T) {
+	b := newBed(t)
+	for _, n := range []string{"ssh_host_ed25519_key", "ssh_host_rsa_key", "ssh_host_ecdsa_key"} {
+		b.put("etc/ssh/"+n, "own")
+	}
+	all := []Setting{{Clock, Persist}, {RandomSeed, Persist}, {SSHHostKeys, Persist}}
+	failed := make(chan error, 8)
+	for range cap(failed) {
+		s, env := b.store(), b.env
+		env.System = &fake{}
+		go func() {
+			done, err := Save(b.root, s, all, env, true)
+			for _, d := range done {
+				err = errors.Join(err, d.Err)
+			}
+			failed <- err
+		}()
+	}
+	for range cap(failed) {
+		if err := <-failed; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestHostnames(t *testing.T) {
 	b := newBed(t)
 	b.put("etc/hostname", "veneer\n")

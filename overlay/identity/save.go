@@ -22,6 +22,11 @@ func Save(root string, store *Store, settings []Setting, env Env, booted bool) (
 		return nil, err
 	}
 	defer a.close()
+	unlock, err := store.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	var done []Done
 	for _, s := range settings {
 		d := Done{Setting: s}
@@ -34,6 +39,21 @@ func Save(root string, store *Store, settings []Setting, env Env, booted bool) (
 		}
 	}
 	return done, nil
+}
+
+// lock waits until no other Save is at work: several units may call it at once.
+func (s *Store) lock() (unlock func(), err error) {
+	fd, err := s.open(".", unix.O_RDONLY|unix.O_DIRECTORY)
+	for err == nil {
+		if err = unix.Flock(fd, unix.LOCK_EX); err == nil {
+			return func() { unix.Close(fd) }, nil
+		} else if err == unix.EINTR {
+			err = nil
+			continue
+		}
+		unix.Close(fd)
+	}
+	return nil, s.fail("lock", ".", err)
 }
 
 func (a *applier) save(s Setting, booted bool) (string, error) {
