@@ -11,6 +11,7 @@ type Config struct {
 	State      Place         // veneer.state=; Kind "" leaves it to the manifest
 	Missing    Missing       // veneer.missing-upper=; "" leaves it to the manifest
 	OnFail     OnFail        // veneer.on-fail=; "" leaves it to the manifest
+	Reset      Reset         // veneer.reset= and its aliases
 	Wait       time.Duration // veneer.wait=: one deadline for everything that has to appear
 	Break      string        // veneer.break=: the step to stop before
 	Debug      bool          // veneer.debug: print every mount as its shell equivalent

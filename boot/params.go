@@ -44,7 +44,19 @@ var params = []Param{
 			return nil
 		}},
 	{"veneer.toram", "", "Not supported by this version; refused.", refuse("copying the images to RAM")},
-	{"veneer.reset", "SCOPE", "Not supported by this version; refused.", refuse("reset")},
+	{"veneer.reset", "SCOPE[,keep=WHAT]...[,secure][,token=TOKEN]", "Reset what is kept, as 'veneer reset' does: all, etc, data, upper or a path; keep may be given more than once. Carried out once, however long it stays on the line, until it changes or a boot goes without it; TOKEN only makes it another one.",
+		func(c *Config, v string, _ bool) error {
+			r, err := ParseReset(v)
+			r.Off = c.Reset.Off
+			c.Reset = r
+			return err
+		}},
+	{"systemd.factory_reset", "", "The same as veneer.reset=all; 0 also turns down what the firmware asks for.",
+		func(c *Config, v string, has bool) error {
+			return c.aliasReset("systemd.factory_reset", ScopeAll, v, has)
+		}},
+	{"rd.overlay.reset", "", "The same as veneer.reset=upper, as dracut has it.",
+		func(c *Config, v string, has bool) error { return c.aliasReset("rd.overlay.reset", ScopeUpper, v, has) }},
 	{"init", "PATH", "The program that becomes PID 1 of the merged root, instead of the first of /sbin/init, /usr/lib/systemd/systemd, /etc/init, /bin/init; the last one counts, as it does for the kernel.",
 		func(c *Config, v string, _ bool) error {
 			if !path.IsAbs(v) || strings.ContainsRune(v, 0) {

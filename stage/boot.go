@@ -12,7 +12,6 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
-	"veneer/overlay/identity"
 	"veneer/overlay/mount"
 )
 
@@ -45,6 +44,7 @@ type Env struct {
 	Keys          []Key
 	AllowUnsigned bool
 	Paper         bool   // a plan: nothing is mounted, so no signature is asked for
+	BootID        string // of the running kernel
 	RAM           int64  // bytes
 	Arch          string // of this machine, in Go's names; "" is any
 }
@@ -60,7 +60,8 @@ type Root struct {
 //   - waits for the store's device, under one deadline, and mounts it read-only
 //   - chooses a deployment, checks the signature of its manifest with the keys of the initramfs
 //   - attaches each image through dm-verity and mounts it
-//   - stacks the upper over them, gives the result this machine's identity and checks that it can be run
+//   - brings up the state, if there is to be one, does what it was asked to do, and makes what it keeps fit for this base
+//   - stacks the upper over the images, applies the rules for single paths, sets the identity, and checks that the result can be run
 //
 // What it does is kept in r for Unwind; what it found is in r.Record.
 func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
@@ -107,12 +108,13 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	if err != nil {
 		return Root{}, err
 	}
-	dir, err := Do(ctx, r, StepStackRoot, func(context.Context) (string, error) { return stack(r, m, lowers, man.Root, env) })
+	base := newBase(env, device, store.dir, man, serial, lowers)
+	dir, err := makeRoot(ctx, r, m, base, man)
 	if err != nil {
 		return Root{}, err
 	}
 	_, err = Do(ctx, r, StepIdentity, func(context.Context) (struct{}, error) {
-		return struct{}{}, setIdentity(r, m, dir, "", cfg.MachineID, man, identity.Kept{})
+		return struct{}{}, setIdentity(r, m, dir, cfg.MachineID, man)
 	})
 	if err != nil {
 		return Root{}, err

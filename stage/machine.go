@@ -7,6 +7,7 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/overlay"
 	"veneer/overlay/identity"
 	"veneer/overlay/mount"
 )
@@ -33,6 +34,20 @@ type Machine interface {
 
 	// Files is the tree below a directory of the machine.
 	Files(dir string) fs.FS
+
+	StateMachine
+
+	// OpenState opens the directory of a state that is mounted at dir.
+	OpenState(dir string, owner Owner) (StateDir, error)
+
+	// ResetRequested reports whether the firmware asks for a reset (systemd's FactoryResetRequest).
+	ResetRequested() bool
+
+	// Look finds what a stack of images has at a path, see overlay.Look.
+	Look(lowers []string, name string) (overlay.Found, error)
+
+	// StateName is the name that stands for a path of the merged root in a state.
+	StateName(path string) string
 
 	// Identity carries out the settings on the merged root, see identity.Apply; state is the directory of the state, or "" where
 	// nothing is kept. It fills in what env says of the platform and the kernel.

@@ -201,12 +201,7 @@ func (r *Record) walk(c *canonical.Coder) {
 	c.Object("state", r.State.walk)
 	canonical.List(c, "rules", &r.Rules, math.MaxInt, func(c *canonical.Coder, rule *Rule) { rule.walk(c) })
 	canonical.List(c, "merges", &r.Merges, math.MaxInt, func(c *canonical.Coder, m *Merge) { m.walk(c) })
-	canonical.List(c, "requests", &r.Requests, math.MaxInt, func(c *canonical.Coder, q *Request) {
-		canonical.String(c, "id", &q.ID)
-		canonical.String(c, "kind", &q.Kind)
-		canonical.String(c, "outcome", &q.Outcome)
-		c.Optional("error", &q.Error)
-	})
+	canonical.List(c, "requests", &r.Requests, math.MaxInt, func(c *canonical.Coder, q *Request) { q.walk(c) })
 	canonical.List(c, "identity", &r.Identity, math.MaxInt, func(c *canonical.Coder, i *Identity) {
 		canonical.String(c, "name", &i.Name)
 		canonical.String(c, "mode", &i.Mode)
@@ -277,4 +272,11 @@ func (m *Merge) walk(c *canonical.Coder) {
 	canonical.Number(c, "conflict", &m.Conflict)
 	canonical.Number(c, "type-clash", &m.TypeClash)
 	canonical.String(c, "report", &m.Report)
+}
+
+func (q *Request) walk(c *canonical.Coder) {
+	canonical.String(c, "id", &q.ID)
+	canonical.String(c, "kind", &q.Kind)
+	canonical.String(c, "outcome", &q.Outcome)
+	c.Optional("error", &q.Error)
 }

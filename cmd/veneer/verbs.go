@@ -4,5 +4,18 @@ import "github.com/spf13/cobra"
 
 // boardCommands are the verbs of the running machine, which the build host has too.
 func boardCommands() []*cobra.Command {
-	return []*cobra.Command{newPlan(), newParameters(), newStatus(), newIdentity()}
+	return []*cobra.Command{
+		newPlan(),
+		newParameters(),
+		newStatus(),
+		newEtc(),
+		newReset(),
+		newUndo(),
+		newBless(),
+		newSnapshot(),
+		newCleanup(),
+		newJournal(),
+		newKeep(),
+		newIdentity(),
+	}
 }

@@ -33,6 +33,9 @@ func (r Report) WriteText(w io.Writer) error {
 	for _, img := range r.Baked {
 		p.baked(img.Image, img.Baked)
 	}
+	for _, text := range r.Notes {
+		p.line("note", "%s", text)
+	}
 	for _, text := range r.Warnings {
 		p.line("warning", "%s", text)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"veneer/images"
 	"veneer/overlay/identity"
+	"veneer/overlay/rule"
 )
 
 // DefaultConfigName is the file that `veneer build` reads when it is given none.
@@ -33,8 +34,11 @@ type Config struct {
 	Root       RootConfig     `toml:"root"`
 	Keys       KeysConfig     `toml:"keys"`
 	Allow      AllowConfig    `toml:"allow"`
-	Identity   IdentityConfig `toml:"identity"`
 	Layers     []LayerConfig  `toml:"layers"` // over the base, the lowest first
+	Identity   IdentityConfig `toml:"identity"`
+	State      StateConfig    `toml:"state"`
+	Etc        EtcConfig      `toml:"etc"`
+	Rules      []RuleConfig   `toml:"rules"`
 }
 
 // The file systems of images.
@@ -76,6 +80,51 @@ type RootConfig struct {
 	Upper  string `toml:"upper"`
 	Size   string `toml:"size"`
 	OnFail string `toml:"on-fail"`
+
+	BaseChange rule.BaseChange `toml:"base-change"` // of a persistent upper
+}
+
+// StateConfig is the policy for what outlives a boot, see images.State.
+type StateConfig struct {
+	Place      string   `toml:"place"`
+	Missing    string   `toml:"missing"`
+	Create     bool     `toml:"create"`
+	Grow       bool     `toml:"grow"`
+	FileSystem string   `toml:"filesystem"`
+	Size       string   `toml:"size"`
+	Unlock     string   `toml:"unlock"`
+	KeyFile    string   `toml:"key-file"`
+	Tries      int      `toml:"tries"`
+	Warning    int      `toml:"warning"`
+	Critical   int      `toml:"critical"`
+	Full       string   `toml:"full"`
+	RulePaths  []string `toml:"rule-paths"`
+}
+
+// EtcPolicy is what happens to /etc as a whole.
+type EtcPolicy string
+
+// The policies for /etc.
+const (
+	EtcMerge     EtcPolicy = "merge"      // changes are kept, and merged with the defaults of a new base
+	EtcKeep      EtcPolicy = "keep"       // changes are kept, whatever a new base says
+	EtcAllowList EtcPolicy = "allow-list" // changes of the allowed files are kept and merged; others are gone at the next boot
+	EtcTransient EtcPolicy = "transient"  // no change is kept
+)
+
+// EtcConfig is a short form of the rule for /etc.
+type EtcConfig struct {
+	Policy  EtcPolicy     `toml:"policy"` // empty: merge where there is a state, transient else
+	Allow   []string      `toml:"allow"`
+	Deny    []string      `toml:"deny"`
+	Entries []string      `toml:"entries"`
+	Site    []rule.Action `toml:"site"`
+}
+
+// RuleConfig is a rule as a file declares it.
+type RuleConfig struct {
+	rule.Rule
+	Replace bool `toml:"replace"` // takes the place of the rule that the tree has for the path
 }
 
 // KeysConfig names minisign keys.
@@ -111,8 +160,10 @@ func (c IdentityConfig) settings() []identity.Setting {
 		{Name: identity.NetworkManager, Mode: c.NetworkManager}, {Name: identity.Bluetooth, Mode: c.Bluetooth}}
 }
 
-// persistent reports whether the machines have a state.
-func (c Config) persistent() bool { return false }
+// identity is the setting of each preset.
+func (c *Config) identity() []identity.Setting {
+	return identity.Complete(c.Identity.settings(), c.hasState())
+}
 
 // LayerConfig is an image of its own that is stacked over the base.
 type LayerConfig struct {
@@ -131,6 +182,7 @@ func defaultConfig() Config {
 		FileSystem: FileSystem{Type: Squashfs},
 		Kernel:     KernelConfig{From: FromTree, Modules: ModulesConfig{Policy: "generic"}},
 		Root:       RootConfig{Upper: "tmpfs", Size: "50%", OnFail: "reboot"},
+		State:      StateConfig{Place: "none", Missing: "fail", FileSystem: "ext4", Unlock: "none", Warning: 80, Critical: 95},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"veneer/boot"
 	"veneer/images"
 	"veneer/overlay/identity"
+	"veneer/overlay/rule"
 )
 
 // check reports each value that is wrong, with its key.
@@ -56,6 +57,7 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	checkLosses("allow.losses", c.Allow.Losses, bad)
 	c.checkIdentity(bad)
 	c.checkLayers(bad)
+	c.checkState(bad)
 }
 
 func (c *Config) checkFileSystem(bad func(key, format string, args ...any)) {
@@ -102,8 +104,14 @@ func (c *Config) checkKernel(bad func(key, format string, args ...any)) {
 }
 
 func (c *Config) checkRoot(bad func(key, format string, args ...any)) {
-	if c.Root.Upper != string(boot.UpperTmpfs) {
-		bad("root.upper", "%q is not supported by this version; want %q", c.Root.Upper, boot.UpperTmpfs)
+	switch boot.UpperKind(c.Root.Upper) {
+	case boot.UpperTmpfs:
+	case boot.UpperPersistent:
+		if !c.hasState() {
+			bad("root.upper", "%q needs a place to be kept in: declare state.place", c.Root.Upper)
+		}
+	default:
+		bad("root.upper", "%q is neither tmpfs nor persistent", c.Root.Upper)
 	}
 	if _, err := boot.ParseSize(c.Root.Size); err != nil {
 		bad("root.size", "%w", err)
@@ -112,6 +120,14 @@ func (c *Config) checkRoot(bad func(key, format string, args ...any)) {
 		bad("root.on-fail", "%w", err)
 	} else if c.Root.OnFail == string(boot.Shell) && !c.RescueShell {
 		bad("root.on-fail", "shell needs rescue-shell = true: without it there is no shell to open")
+	}
+	switch c.Root.BaseChange {
+	case "", rule.MergeChange, rule.Keep, rule.Quarantine, rule.Reset:
+		if c.Root.BaseChange != "" && c.Root.Upper != string(boot.UpperPersistent) {
+			bad("root.base-change", "is for root.upper = \"persistent\": a tmpfs never meets another base")
+		}
+	default:
+		bad("root.base-change", "%q is none of merge, keep, quarantine, reset", c.Root.BaseChange)
 	}
 }
 
@@ -138,7 +154,7 @@ func (c *Config) checkIdentity(bad func(key, format string, args ...any)) {
 		if s.Mode == "" {
 			continue
 		}
-		if err := identity.Check(s, c.persistent()); err != nil {
+		if err := identity.Check(s, c.hasState()); err != nil {
 			bad("identity."+s.Name, "%w", err)
 		}
 	}

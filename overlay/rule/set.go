@@ -115,7 +115,11 @@ func InForce(base, site []Rule, paths []string) ([]Effective, error) {
 			effective = append(effective, Effective{r, FromSite})
 		}
 	}
-	slices.SortFunc(effective, func(a, b Effective) int { return comparePaths(a.Path, b.Path) })
+	for i := range effective { // few, and mostly in order: PID 1 needs no larger sort
+		for j := i; j > 0 && comparePaths(effective[j].Path, effective[j-1].Path) < 0; j-- {
+			effective[j], effective[j-1] = effective[j-1], effective[j]
+		}
+	}
 	return effective, errors.Join(errs...)
 }
 

@@ -1,0 +1,17 @@
+package report
+
+import "fmt"
+
+// Size spells an amount of bytes for people.
+func Size(n int64) string { return size(n) }
+
+// Plain is text from a record or a state as a terminal may show it.
+func Plain(s string) string { return plain(s) }
+
+// Count spells a number of things.
+func Count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
