@@ -27,6 +27,7 @@ func TestCommandLineBecomesConfig(t *testing.T) {
 		{"an upper that is kept", "veneer.upper=persistent", Config{Upper: Upper{Kind: UpperPersistent}}},
 		{"a state in the store", "veneer.state=store", Config{State: Place{Kind: StateInStore}}},
 		{"a state on a device, in a directory", "veneer.state=PARTLABEL=state:/kiosk", Config{State: Place{StateOnDevice, StoreRef{DeviceRef{ByPartLabel, "state"}, "kiosk"}}}},
+		{"a machine-id is taken as it stands", "systemd.machine_id=x", Config{MachineID: "x"}},
 		{"a missing state may be made up for", "veneer.missing-upper=ephemeral", Config{Missing: MissingEphemeral}},
 		{"a deadline is in seconds", "veneer.wait=5", Config{Wait: 5 * time.Second}},
 		{"a deadline may have a unit", "veneer.wait=250ms", Config{Wait: 250 * time.Millisecond}},

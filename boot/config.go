@@ -20,6 +20,7 @@ type Config struct {
 	Init       string        // init=; "" means the usual search list
 	Panic      *int          // panic=: seconds before a reboot that follows a failure; nil when absent
 	RootDelay  time.Duration // rootdelay=: seconds to wait before the store is looked for
+	MachineID  string        // systemd.machine_id=, whatever it says
 	FsckMode   FsckMode      // fsck.mode=; "" is auto
 	FsckRepair FsckRepair    // fsck.repair=; "" is preen
 }

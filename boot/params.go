@@ -89,6 +89,8 @@ var params = []Param{
 			c.RootDelay = time.Duration(n) * time.Second
 			return nil
 		}},
+	{"systemd.machine_id", "ID", "The machine's ID (docs/identity.md); with a state it is kept.",
+		func(c *Config, v string, _ bool) error { c.MachineID = v; return nil }}, // what is none is systemd's to refuse
 	{"fsck.mode", "auto|force|skip", "When the file system of the state is checked: if it does not call itself clean (auto), always, or never.",
 		func(c *Config, v string, _ bool) (err error) {
 			c.FsckMode, err = oneOf(v, FsckAuto, FsckForce, FsckSkip)

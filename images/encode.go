@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"veneer/images/canonical"
+	"veneer/overlay/identity"
 	"veneer/overlay/rule"
 )
 
@@ -22,6 +23,7 @@ func (m *Manifest) walk(c *canonical.Coder) {
 	canonical.String(c, "version", &m.Version)
 	c.Count("epoch", &m.Epoch)
 	canonical.String(c, "architecture", &m.Architecture)
+	canonical.Number(c, "built", &m.Built)
 	c.Object("kernel", func(c *canonical.Coder) {
 		canonical.String(c, "release", &m.Kernel.Release)
 		m.Kernel.File.walk(c)
@@ -35,6 +37,10 @@ func (m *Manifest) walk(c *canonical.Coder) {
 	})
 	c.Object("state", m.State.walk)
 	canonical.List(c, "rules", &m.Rules, rule.MaxRules, func(c *canonical.Coder, r *rule.Rule) { r.Walk(c) })
+	canonical.List(c, "identity", &m.Identity, len(identity.Names()), func(c *canonical.Coder, s *identity.Setting) {
+		canonical.String(c, "name", &s.Name)
+		canonical.String(c, "mode", &s.Mode)
+	})
 	canonical.String(c, "corruption", &m.Corruption)
 	canonical.List(c, "images", &m.Images, maxImages, func(c *canonical.Coder, img *Image) { img.walk(c) })
 	canonical.List(c, "tools", &m.Tools, maxTools, func(c *canonical.Coder, t *Tool) {

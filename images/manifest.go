@@ -1,6 +1,9 @@
 package images
 
-import "veneer/overlay/rule"
+import (
+	"veneer/overlay/identity"
+	"veneer/overlay/rule"
+)
 
 // Format is the manifest format that this version writes and the newest it reads.
 const Format = 1
@@ -13,19 +16,21 @@ const (
 
 // Manifest names a set of images that boot together. Its canonical encoding is what the signature covers.
 type Manifest struct {
-	Format       int         `json:"format"`
-	Name         string      `json:"name"`
-	Version      string      `json:"version"`
-	Epoch        uint64      `json:"epoch"`        // anti-downgrade counter
-	Architecture string      `json:"architecture"` // Go's name: amd64, arm64
-	Kernel       Kernel      `json:"kernel"`
-	Initramfs    File        `json:"initramfs"`
-	Root         Root        `json:"root"`
-	State        State       `json:"state"`
-	Rules        []rule.Rule `json:"rules"` // what happens to single paths, by path
-	Corruption   Corruption  `json:"corruption"`
-	Images       []Image     `json:"images"` // bottom of the stack first
-	Tools        []Tool      `json:"tools"`  // the programs that shaped the bytes, by name
+	Format       int                `json:"format"`
+	Name         string             `json:"name"`
+	Version      string             `json:"version"`
+	Epoch        uint64             `json:"epoch"`        // anti-downgrade counter
+	Architecture string             `json:"architecture"` // Go's name: amd64, arm64
+	Built        int64              `json:"built"`        // seconds since 1970 of the newest file: no clock of a machine is earlier
+	Kernel       Kernel             `json:"kernel"`
+	Initramfs    File               `json:"initramfs"`
+	Root         Root               `json:"root"`
+	State        State              `json:"state"`
+	Rules        []rule.Rule        `json:"rules"`    // what happens to single paths, by path
+	Identity     []identity.Setting `json:"identity"` // what makes a machine itself, and what becomes of it; what is not named has its default
+	Corruption   Corruption         `json:"corruption"`
+	Images       []Image            `json:"images"` // bottom of the stack first
+	Tools        []Tool             `json:"tools"`  // the programs that shaped the bytes, by name
 }
 
 // Kernel is the kernel of the set.

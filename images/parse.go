@@ -10,6 +10,7 @@ import (
 
 	"veneer/boot"
 	"veneer/images/canonical"
+	"veneer/overlay/identity"
 	"veneer/overlay/rule"
 )
 
@@ -19,6 +20,7 @@ const (
 	maxImages   = 500     // what overlayfs stacks
 	maxName     = 255
 	maxTools    = 64
+	maxBuilt    = 1<<32 - 1
 	maxTries    = 100
 
 	maxRulePaths = 64
@@ -73,6 +75,10 @@ func (m Manifest) Validate() error {
 	if m.Root.Upper == string(boot.UpperPersistent) && !m.State.Declared() {
 		bad("root.upper: %q needs a state to be kept in: state.place", m.Root.Upper)
 	}
+	if m.Built < 0 || m.Built > maxBuilt {
+		bad("built: %d lies outside 1970 to 2106", m.Built)
+	}
+	errs = append(errs, checkIdentity(m.Identity, m.State.Declared()))
 	if err := rule.CheckSet(m.Rules, m.State.Declared()); err != nil {
 		bad("rules: %w", err)
 	}
@@ -85,6 +91,21 @@ func (m Manifest) Validate() error {
 		bad("initramfs.name: %q is the name of the kernel too", clip(m.Initramfs.Name))
 	}
 	errs = append(errs, checkStack(m.Images), checkTools(m.Tools))
+	return errors.Join(errs...)
+}
+
+func checkIdentity(settings []identity.Setting, persistent bool) error {
+	var errs []error
+	seen := map[string]bool{}
+	for i, s := range settings {
+		if err := identity.Check(s, persistent); err != nil {
+			errs = append(errs, fmt.Errorf("identity[%d]: %w", i, err))
+		}
+		if seen[s.Name] {
+			errs = append(errs, fmt.Errorf("identity[%d]: %s is there twice", i, clip(s.Name)))
+		}
+		seen[s.Name] = true
+	}
 	return errors.Join(errs...)
 }
 

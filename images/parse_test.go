@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"veneer/overlay/identity"
 	"veneer/overlay/rule"
 )
 
@@ -22,10 +23,11 @@ func goodManifest() Manifest {
 			FileSystem: fs, Verity: Verity{Algorithm: "sha256", BlockSize: blockSize, DataBlocks: blocks, HashOffset: offset}}
 	}
 	return Manifest{
-		Format: 1, Name: "demo", Version: "1.0", Epoch: 7, Architecture: "amd64",
+		Format: 1, Name: "demo", Version: "1.0", Epoch: 7, Architecture: "amd64", Built: 1_700_000_000,
 		Kernel:     Kernel{"6.1.0-56-cloud-amd64", File{"vmlinuz", 8212416, strings.Repeat("5e", 32)}},
 		Initramfs:  File{"initramfs.cpio.zst", 3300000, strings.Repeat("1f", 32)},
 		Root:       Root{Upper: "tmpfs", Size: "50%", OnFail: "reboot"},
+		Identity:   []identity.Setting{{Name: identity.MachineID, Mode: identity.PerBoot}, {Name: identity.Hostname, Mode: identity.Generate}},
 		Corruption: EIO,
 		Images: []Image{image(RoleTools, "a", "tools", "squashfs", 1), image(RoleBase, "b", "base", "squashfs", 25600),
 			image(RoleLayer, "c", "extra & <more>", "erofs", 129)},
@@ -36,7 +38,7 @@ func goodManifest() Manifest {
 func TestManifestIsEncodedInOneWayAndReadBack(t *testing.T) {
 	for name, m := range map[string]Manifest{"good-full.json": goodManifest(), "good-base-alone.json": func() Manifest {
 		m := goodManifest()
-		m.Images, m.Tools = m.Images[1:2], nil
+		m.Images, m.Tools, m.Identity = m.Images[1:2], nil, nil
 		return m
 	}()} {
 		t.Run(name, func(t *testing.T) {
@@ -60,6 +62,9 @@ func TestManifestIsEncodedInOneWayAndReadBack(t *testing.T) {
 			}
 			if m.Tools == nil {
 				m.Tools = []Tool{}
+			}
+			if m.Identity == nil {
+				m.Identity = []identity.Setting{}
 			}
 			if m.Rules == nil {
 				m.Rules = []rule.Rule{}
@@ -87,7 +92,7 @@ func TestManifestThatIsNotCanonicalIsRefusedWithItsPlace(t *testing.T) {
 		{"an escape that needs none", `"demo"`, `"dem\u006f"`, `line 3: want text in quotes`},
 		{"a number with a fraction", `"epoch": 7`, `"epoch": 7.0`, "line 5: "},
 		{"a negative epoch", `"epoch": 7`, `"epoch": -7`, "line 5: "},
-		{"a size beyond 64 bits", `"size": 8212416`, `"size": 82124160000000000000`, "line 10: "},
+		{"a size beyond 64 bits", `"size": 8212416`, `"size": 82124160000000000000`, "line 11: "},
 		{"a wrong type", `"images": [`, `"images": {`, "line "},
 		{"no list at all", `"tools": [`, `"tools": null, "x": [`, "line "},
 		{"null for a list", good[strings.Index(good, `"tools": [`):], "\"tools\": null\n}\n", `want "[", found "null"`},
@@ -122,6 +127,11 @@ func TestValidateNamesEachProblem(t *testing.T) {
 		bend func(*Manifest)
 		want string
 	}{
+		{"a build of the far future", func(m *Manifest) { m.Built = 1 << 33 }, "built: 8589934592 lies outside 1970 to 2106"},
+		{"a preset that is none", func(m *Manifest) { m.Identity[0].Name = "soul" }, `identity[0]: "soul" is no preset`},
+		{"a mode that is none", func(m *Manifest) { m.Identity[1].Mode = "derived" }, `identity[1]: "derived" is no mode of hostname`},
+		{"an identity that nothing keeps", func(m *Manifest) { m.Identity[0].Mode = identity.Persist }, `identity[0]: nothing is kept on this machine`},
+		{"a preset that is there twice", func(m *Manifest) { m.Identity[1] = m.Identity[0] }, `identity[1]: machine-id is there twice`},
 		{"another format", func(m *Manifest) { m.Format = 3 }, "format: 3 is not 1"},
 		{"no name", func(m *Manifest) { m.Name = "" }, "name: "},
 		{"a name with a slash", func(m *Manifest) { m.Name = "a/b" }, "slash"},

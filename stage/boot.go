@@ -61,7 +61,7 @@ type Root struct {
 //   - chooses a deployment, checks the signature of its manifest with the keys of the initramfs
 //   - attaches each image through dm-verity and mounts it
 //   - brings up the state, if there is to be one, does what it was asked to do, and makes what it keeps fit for this base
-//   - stacks the upper over the images, applies the rules for single paths, and checks that the result can be run
+//   - stacks the upper over the images, applies the rules for single paths, sets the identity, and checks that the result can be run
 //
 // What it does is kept in r for Unwind; what it found is in r.Record.
 func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
@@ -110,6 +110,12 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	}
 	base := newBase(env, device, store.dir, man, serial, lowers)
 	dir, err := makeRoot(ctx, r, m, base, man)
+	if err != nil {
+		return Root{}, err
+	}
+	_, err = Do(ctx, r, StepIdentity, func(context.Context) (struct{}, error) {
+		return struct{}{}, setIdentity(r, m, dir, cfg.MachineID, man)
+	})
 	if err != nil {
 		return Root{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"veneer/boot"
 	"veneer/images"
 	"veneer/overlay"
+	"veneer/overlay/identity"
 	"veneer/overlay/mount"
 )
 
@@ -47,6 +48,10 @@ type Machine interface {
 
 	// StateName is the name that stands for a path of the merged root in a state.
 	StateName(path string) string
+
+	// Identity carries out the settings on the merged root, see identity.Apply; state is the directory of the state, or "" where
+	// nothing is kept. It fills in what env says of the platform and the kernel.
+	Identity(root, state string, settings []identity.Setting, env identity.Env) ([]identity.Done, error)
 
 	// CheckRoot finds the program that becomes PID 1 in the merged root, see overlay.CheckRoot.
 	CheckRoot(root, asked string) (string, error)

@@ -27,7 +27,12 @@ func debian(t *testing.T) output {
 // login boots it and logs in.
 func (o output) login(t *testing.T) *guest {
 	t.Helper()
-	vm := o.vm(t, o.disk())
+	return login(t, o.vm(t, o.disk()))
+}
+
+// login boots a machine with the demo's users and logs in.
+func login(t *testing.T, vm qemu.VM) *guest {
+	t.Helper()
 	vm.MemoryMiB = 1024
 	g := start(t, vm)
 	g.prompt = `(?m:^# )`

@@ -19,6 +19,7 @@ func boardCommands() []*cobra.Command {
 		newCleanup(),
 		newJournal(),
 		newWatch(),
+		newIdentity(),
 		newKeep(),
 	}
 }

@@ -25,6 +25,7 @@ type Report struct {
 	Signed    string           `json:"signed"` // ID of the key; empty for a build that nobody signed
 	Files     []string         `json:"files"`  // in Out, beside the images
 	Losses    []ImageLosses    `json:"losses"` // what was allowed
+	Baked     []ImageBaked     `json:"baked"`  // what all machines would share
 	Warnings  []string         `json:"warnings"`
 	Notes     []string         `json:"notes"` // what was done beyond what was asked for
 	Initramfs initramfs.Report `json:"initramfs"`
@@ -115,9 +116,16 @@ func (b *builder) run(ctx context.Context) error {
 	}
 	b.report.Manifest, b.report.Files = m, names
 	b.report.Warnings = append(b.report.Warnings, warnings(b.before, m)...)
+	if at := time.Unix(m.Built, 0); at.After(time.Now().Add(24 * time.Hour)) {
+		b.report.Warnings = append(b.report.Warnings, fmt.Sprintf("the newest file of the images is of %s, and no machine will take the time for earlier: touch it, or set SOURCE_DATE_EPOCH",
+			at.UTC().Format(time.DateOnly)))
+	}
 	for _, j := range b.jobs {
 		if len(j.losses) > 0 {
 			b.report.Losses = append(b.report.Losses, ImageLosses{j.name, j.losses})
+		}
+		if len(j.baked) > 0 {
+			b.report.Baked = append(b.report.Baked, ImageBaked{j.name, j.baked})
 		}
 	}
 	return b.stage.publish(m, names)
@@ -133,7 +141,7 @@ func (b *builder) scan(ctx context.Context) error {
 	}
 	var errs []error
 	for _, j := range b.jobs {
-		errs = append(errs, j.scan(ctx, b.stage.dir))
+		errs = append(errs, j.scan(ctx, b.stage.dir), judgeBaked(j.source, j.baked, c.Identity))
 	}
 	rules, err := b.gatherRules()
 	b.rules = rules
@@ -168,7 +176,8 @@ func (b *builder) make(ctx context.Context) (images.Manifest, error) {
 	c := b.spec.Config
 	m := images.Manifest{Format: images.Format, Name: c.Name, Version: c.Version, Epoch: c.Epoch, Architecture: b.kernel.Arch,
 		Root:  images.Root{Upper: c.Root.Upper, Size: c.Root.Size, OnFail: c.Root.OnFail, BaseChange: c.Root.BaseChange},
-		State: c.statePolicy(), Rules: b.rules, Corruption: c.Corruption}
+		State: c.statePolicy(), Rules: b.rules, Corruption: c.Corruption,
+		Built: b.newest().Unix(), Identity: c.identity()}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	beside := make(chan error, 1)
@@ -260,13 +269,7 @@ func (b *builder) writeStore(ctx context.Context, m images.Manifest, manifest []
 		return err
 	}
 	b.spec.Progress.Start("store", 0)
-	epoch := time.Unix(0, 0)
-	for _, j := range b.jobs {
-		if t := j.tree.newest(b.spec.Epoch); t.After(epoch) {
-			epoch = t
-		}
-	}
-	if err := makeStore(ctx, b.tools, b.stage.dir, placedFiles(m, b.signer != nil), manifest, b.spec.Config.stateRoom(), epoch); err != nil {
+	if err := makeStore(ctx, b.tools, b.stage.dir, placedFiles(m, b.signer != nil), manifest, b.spec.Config.stateRoom(), b.newest()); err != nil {
 		return err
 	}
 	info, err := os.Stat(b.stage.path(outStore))
@@ -275,6 +278,17 @@ func (b *builder) writeStore(ctx context.Context, m images.Manifest, manifest []
 	}
 	b.spec.Progress.Finish("%s", FormatBytes(info.Size()))
 	return nil
+}
+
+// newest is the time of the newest file of all images.
+func (b *builder) newest() time.Time {
+	newest := time.Unix(0, 0)
+	for _, j := range b.jobs {
+		if t := j.tree.newest(b.spec.Epoch); t.After(newest) {
+			newest = t
+		}
+	}
+	return newest
 }
 
 // need guesses the room that the build takes in the output directory: half of the content, once as images and once in the

@@ -30,6 +30,9 @@ func (r Report) WriteText(w io.Writer) error {
 			p.line("allowed", "%s in %s, %s, first %s: %s", loss.Loss, l.Image, count(int64(loss.Count), "time"), loss.First[0], loss.Kept)
 		}
 	}
+	for _, img := range r.Baked {
+		p.baked(img.Image, img.Baked)
+	}
 	for _, text := range r.Notes {
 		p.line("note", "%s", text)
 	}
@@ -51,6 +54,17 @@ func (p *printer) line(name, format string, args ...any) {
 	}
 }
 
+// baked notes what all machines would share. Much of it is there on purpose.
+func (p *printer) baked(image string, reports []BakedReport) {
+	for _, r := range reports {
+		more := ""
+		if r.Count > 1 {
+			more = fmt.Sprintf(" and %d more", r.Count-1)
+		}
+		p.line("note", "%s in %s, %s%s: %s", r.Kind, image, r.First[0], more, r.Means)
+	}
+}
+
 // Plan is what a build would do.
 type Plan struct {
 	Out     string      `json:"out"`
@@ -63,12 +77,13 @@ type Plan struct {
 
 // ImagePlan is what would be done to make an image.
 type ImagePlan struct {
-	Name    string       `json:"name"`
-	Source  string       `json:"source"`
-	Files   int          `json:"files"` // names in it
-	Bytes   int64        `json:"bytes"` // of content
-	Command []string     `json:"command"`
-	Losses  []LossReport `json:"losses"`
+	Name    string        `json:"name"`
+	Source  string        `json:"source"`
+	Files   int           `json:"files"` // names in it
+	Bytes   int64         `json:"bytes"` // of content
+	Command []string      `json:"command"`
+	Losses  []LossReport  `json:"losses"`
+	Baked   []BakedReport `json:"baked"`
 }
 
 // DryRun looks for keys and programs and scans the sources as Build does, and fails where Build would. It writes nothing but a
@@ -108,7 +123,7 @@ func DryRun(ctx context.Context, spec Spec) (plan Plan, err error) {
 		if j.fs.Type == Erofs {
 			argv = erofsArgs(b.tools["mkfs.erofs"], to, j.fs, j.tree.Source)
 		}
-		plan.Images = append(plan.Images, ImagePlan{j.name, j.source, len(j.tree.Entries), j.tree.Bytes, argv, j.losses})
+		plan.Images = append(plan.Images, ImagePlan{j.name, j.source, len(j.tree.Entries), j.tree.Bytes, argv, j.losses, j.baked})
 	}
 	return plan, nil
 }
@@ -124,6 +139,7 @@ func (pl Plan) WriteText(w io.Writer) error {
 		for _, loss := range img.Losses {
 			p.line("allowed", "%s in %s, %s, first %s: %s", loss.Loss, img.Name, count(int64(loss.Count), "time"), loss.First[0], loss.Kept)
 		}
+		p.baked(img.Name, img.Baked)
 	}
 	for _, text := range pl.Warnings {
 		p.line("warning", "%s", text)

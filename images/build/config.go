@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"veneer/images"
+	"veneer/overlay/identity"
 	"veneer/overlay/rule"
 )
 
@@ -28,15 +29,16 @@ type Config struct {
 	Tools         bool              `toml:"tools"` // add the layer with the command and its unit
 	Outputs       []string          `toml:"outputs"`
 
-	FileSystem FileSystem    `toml:"filesystem"`
-	Kernel     KernelConfig  `toml:"kernel"`
-	Root       RootConfig    `toml:"root"`
-	Keys       KeysConfig    `toml:"keys"`
-	Allow      AllowConfig   `toml:"allow"`
-	Layers     []LayerConfig `toml:"layers"` // over the base, the lowest first
-	State      StateConfig   `toml:"state"`
-	Etc        EtcConfig     `toml:"etc"`
-	Rules      []RuleConfig  `toml:"rules"`
+	FileSystem FileSystem     `toml:"filesystem"`
+	Kernel     KernelConfig   `toml:"kernel"`
+	Root       RootConfig     `toml:"root"`
+	Keys       KeysConfig     `toml:"keys"`
+	Allow      AllowConfig    `toml:"allow"`
+	Layers     []LayerConfig  `toml:"layers"` // over the base, the lowest first
+	Identity   IdentityConfig `toml:"identity"`
+	State      StateConfig    `toml:"state"`
+	Etc        EtcConfig      `toml:"etc"`
+	Rules      []RuleConfig   `toml:"rules"`
 }
 
 // The file systems of images.
@@ -135,6 +137,32 @@ type KeysConfig struct {
 type AllowConfig struct {
 	Losses []Loss `toml:"losses"`
 	Strict bool   `toml:"strict"` // the usual ones are not accepted either
+}
+
+// IdentityConfig says what makes a machine itself: a mode for each preset, and what becomes of what is found in the images.
+type IdentityConfig struct {
+	Clock          identity.Mode `toml:"clock"`
+	RandomSeed     identity.Mode `toml:"random-seed"`
+	MachineID      identity.Mode `toml:"machine-id"`
+	DBus           identity.Mode `toml:"dbus"`
+	Hostname       identity.Mode `toml:"hostname"`
+	SSHHostKeys    identity.Mode `toml:"ssh-host-keys"`
+	NetworkManager identity.Mode `toml:"network-manager"`
+	Bluetooth      identity.Mode `toml:"bluetooth"`
+	Strict         bool          `toml:"strict"` // an image may hold nothing of it
+	Allow          []Baked       `toml:"allow"`  // but this
+}
+
+// settings are the presets with what was said of them, which may be nothing.
+func (c IdentityConfig) settings() []identity.Setting {
+	return []identity.Setting{{Name: identity.Clock, Mode: c.Clock}, {Name: identity.RandomSeed, Mode: c.RandomSeed}, {Name: identity.MachineID, Mode: c.MachineID},
+		{Name: identity.DBus, Mode: c.DBus}, {Name: identity.Hostname, Mode: c.Hostname}, {Name: identity.SSHHostKeys, Mode: c.SSHHostKeys},
+		{Name: identity.NetworkManager, Mode: c.NetworkManager}, {Name: identity.Bluetooth, Mode: c.Bluetooth}}
+}
+
+// identity is the setting of each preset.
+func (c *Config) identity() []identity.Setting {
+	return identity.Complete(c.Identity.settings(), c.hasState())
 }
 
 // LayerConfig is an image of its own that is stacked over the base.

@@ -9,6 +9,7 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/overlay/identity"
 	"veneer/overlay/rule"
 )
 
@@ -54,6 +55,7 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	c.checkRoot(bad)
 	c.checkKeys(bad)
 	checkLosses("allow.losses", c.Allow.Losses, bad)
+	c.checkIdentity(bad)
 	c.checkLayers(bad)
 	c.checkState(bad)
 }
@@ -144,6 +146,22 @@ func (c *Config) checkKeys(bad func(key, format string, args ...any)) {
 			bad(key, "two keys named %q: rename one file", name)
 		}
 		seen[name] = true
+	}
+}
+
+func (c *Config) checkIdentity(bad func(key, format string, args ...any)) {
+	for _, s := range c.Identity.settings() {
+		if s.Mode == "" {
+			continue
+		}
+		if err := identity.Check(s, c.hasState()); err != nil {
+			bad("identity."+s.Name, "%w", err)
+		}
+	}
+	for i, kind := range c.Identity.Allow {
+		if _, ok := baked[kind]; !ok {
+			bad(fmt.Sprintf("identity.allow[%d]", i), "%q is none of what is looked for: %s", kind, strings.Join(bakedNames(), ", "))
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"veneer/images"
+	"veneer/overlay/identity"
 )
 
 // smallest is a veneer.toml with nothing in it that has a default.
@@ -84,6 +85,10 @@ func TestEachMistakeIsReportedWithItsLine(t *testing.T) {
 		{"a shell that is not there", smallest + "root.on-fail = \"shell\"\n", `f:5: root.on-fail: shell needs rescue-shell = true`},
 		{"two keys of one name", smallest + "keys.trusted = [\"a/k.pub\", \"b/k.pub\"]\n", `f:5: keys.trusted[1]: two keys named "k"`},
 		{"a loss that is none", smallest + "allow.losses = [\"data\"]\n", `f:5: allow.losses[0]: "data" is not a loss; those that can be allowed are acl, `},
+		{"a preset that is none", smallest + "[identity]\nmachine-id = \"per-boot\"\nhost-keys = \"generate\"\n", `f:7: unknown key identity.host-keys`},
+		{"a mode that is none", smallest + "[identity]\n\nmachine-id = \"generate\"\n", `f:7: identity.machine-id: "generate" is no mode of machine-id; want one of persist, per-boot, derived, inherit`},
+		{"what nothing keeps", smallest + "[identity]\nhostname = \"persist\"\n", `f:6: identity.hostname: nothing is kept on this machine: persist needs a state`},
+		{"what nobody looks for", smallest + "[identity]\nstrict = true\nallow = [\"passwords\", \"faces\"]\n", `f:7: identity.allow[1]: "faces" is none of what is looked for: credential-secret, `},
 		{"a key spelt otherwise", smallest + "[root]\nSize = \"1G\"\n", `f:6: unknown key root.Size: keys are in lower case`},
 		{"a layer without a source", smallest + "layers = [{name = \"a\"}]\n", `f:5: layers[0].source: missing`},
 		{"two layers of one name", smallest + "[[layers]]\nname = \"a\"\nsource = \"x\"\n[[layers]]\nname = \"a\"\nsource = \"y\"\n", `f:9: layers[1].name: "a" is taken`},
@@ -131,7 +136,7 @@ func TestDocumentationAndExamplesAreTrue(t *testing.T) {
 	doc := string(read(t, "../../docs/veneer-toml.md"))
 	for _, key := range []string{"name", "version", "epoch", "architecture", "source", "previous", "corruption", "store", "wait", "rescue-shell", "allow-unsigned", "tools",
 		"outputs", "filesystem.type", "filesystem.block-size", "filesystem.level", "kernel.from", "kernel.modules-dir", "kernel.modules.policy", "kernel.modules.list",
-		"root.upper", "root.size", "root.on-fail", "keys.secret", "keys.trusted", "allow.losses", "allow.strict", "root.base-change", "state.place", "state.missing", "state.create", "state.grow", "state.filesystem", "state.size", "state.unlock", "state.key-file", "state.tries",
+		"root.upper", "root.size", "root.on-fail", "keys.secret", "keys.trusted", "allow.losses", "allow.strict", "identity.strict", "identity.allow", "root.base-change", "state.place", "state.missing", "state.create", "state.grow", "state.filesystem", "state.size", "state.unlock", "state.key-file", "state.tries",
 		"state.warning", "state.critical", "state.full", "state.rule-paths", "etc.policy", "etc.allow", "etc.deny", "etc.entries", "etc.site",
 		"rules.path", "rules.action", "rules.form", "rules.owner", "rules.mode", "rules.allow", "rules.deny", "rules.base-change", "rules.entries", "rules.site", "rules.replace",
 		"layers.name", "layers.source", "layers.allow"} {
@@ -142,6 +147,16 @@ func TestDocumentationAndExamplesAreTrue(t *testing.T) {
 	for name := range losses {
 		if !strings.Contains(doc, "| `"+string(name)+"` |") {
 			t.Errorf("docs/veneer-toml.md has no row for the loss %s", name)
+		}
+	}
+	for kind := range baked {
+		if !strings.Contains(doc, "| `"+string(kind)+"` |") {
+			t.Errorf("docs/veneer-toml.md has no row for %s, which is looked for", kind)
+		}
+	}
+	for _, name := range identity.Names() {
+		if !strings.Contains(doc, "| `identity."+name+"` |") {
+			t.Errorf("docs/veneer-toml.md has no row for the preset %s", name)
 		}
 	}
 	examples, err := filepath.Glob("../../examples/*/veneer.toml")

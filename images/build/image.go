@@ -22,6 +22,7 @@ type imageJob struct {
 	allowed []Loss
 	tree    *Tree
 	losses  []LossReport
+	baked   []BakedReport
 }
 
 // scan looks at the source, and judges what the image could not keep of it.
@@ -46,7 +47,10 @@ func (j *imageJob) scan(ctx context.Context, scratch string) error {
 	}
 	j.tree.examine(limits)
 	var err error
-	j.losses, err = j.tree.found.judge(j.tree.Source, j.allowed)
+	if j.losses, err = j.tree.found.judge(j.tree.Source, j.allowed); err != nil {
+		return err
+	}
+	j.baked, err = j.tree.bakedIn()
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"veneer/boot"
+	"veneer/overlay/identity"
 	"veneer/overlay/rule"
 )
 
@@ -63,6 +64,9 @@ func (b *builder) gatherRules() ([]rule.Rule, error) {
 		rules = append(rules, r.Rule)
 	}
 	rules = append(rules, b.databaseRules(s, rules)...)
+	keeps := identity.Kept{Root: c.Root.Upper == string(boot.UpperPersistent), Rules: rules}
+	errs = append(errs, identity.Contradicted(c.identity(), keeps))
+	rules = append(rules, identity.Rules(c.identity(), keeps)...)
 	slices.SortFunc(rules, func(x, y rule.Rule) int { return comparePaths(x.Path, y.Path) })
 	errs = append(errs, rule.CheckSet(rules, c.hasState()))
 	for _, r := range rules {

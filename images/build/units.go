@@ -1,5 +1,7 @@
 package build
 
+import "veneer/overlay/identity"
+
 // A unit is one of systemd's that the tools layer brings, or a drop-in of another's, with the unit that wants it, if any. What
 // multi-user.target wants is ordered behind it, so that no boot waits for it; without DefaultDependencies=no the target would be
 // ordered behind them (systemd.target(5)). None but that for host keys is of the type oneshot: a boot does not count as over
@@ -13,6 +15,13 @@ var onBoardUnits = []unit{
 	{"veneer-cleanup.service", multiUser, cleanupUnit},
 	{"veneer-watch.service", "", watchUnit},
 	{"veneer-watch.timer", "timers.target", watchTimer},
+	{"veneer-identity-keys.service", multiUser, identityKeysUnit},
+	{"ssh@.service.d/veneer.conf", "", afterKeys},
+	{"sshd@.service.d/veneer.conf", "", afterKeys},
+	{identity.SaveUnit, multiUser, identityUnit},
+	{"veneer-identity-save.service", "", identitySaveUnit},
+	{"veneer-identity-save.path", multiUser, identityPathUnit},
+	{"veneer-identity-save.timer", "timers.target", identityTimerUnit},
 }
 
 const multiUser = "multi-user.target"
@@ -97,3 +106,77 @@ OnUnitActiveSec=1min
 AccuracySec=15s
 `
 )
+
+// identityKeysUnit makes host keys before whoever reads them; not before a socket, since the whole boot waits for those and a key takes
+// its time. The condition on the key keeps this program from being started for nothing.
+const identityKeysUnit = `[Unit]
+Description=Make the host keys of this machine
+Documentation=man:veneer(8)
+DefaultDependencies=no
+After=systemd-remount-fs.service systemd-random-seed.service local-fs.target
+Before=ssh.service sshd.service
+ConditionPathExists=/run/veneer/state.json
+ConditionFileIsExecutable=/usr/bin/ssh-keygen
+ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key
+Conflicts=shutdown.target
+Before=shutdown.target
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/veneer identity keys
+`
+
+// identityUnit keeps the identity once the boot is complete, and when it ends. systemd has a first boot until
+// first-boot-complete.target.
+const identityUnit = `[Unit]
+Description=Keep the identity of this machine
+Documentation=man:veneer(8)
+DefaultDependencies=no
+After=first-boot-complete.target multi-user.target
+ConditionPathIsDirectory=/run/veneer/state/identity
+Conflicts=shutdown.target
+Before=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/veneer identity save --booted
+ExecStop=/usr/bin/veneer identity save
+`
+
+// identitySaveUnit keeps it when something was changed, and each hour for the clock and the seed.
+const identitySaveUnit = `[Unit]
+Description=Keep what has changed of the identity of this machine
+Documentation=man:veneer(8)
+ConditionPathIsDirectory=/run/veneer/state/identity
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/veneer identity save
+`
+
+const identityPathUnit = `[Unit]
+Description=Watch the identity of this machine
+Documentation=man:veneer(8)
+ConditionPathIsDirectory=/run/veneer/state/identity
+
+[Path]
+PathChanged=/etc/hostname
+PathChanged=/etc/machine-id
+PathChanged=/etc/ssh
+`
+
+const identityTimerUnit = `[Unit]
+Description=Stamp the clock and renew the random seed of this machine
+Documentation=man:veneer(8)
+ConditionPathIsDirectory=/run/veneer/state/identity
+
+[Timer]
+OnBootSec=1h
+OnUnitActiveSec=1h
+`
+
+// afterKeys lets an sshd that a socket starts for each connection wait. Drop-ins of units that are not there mean nothing.
+const afterKeys = `[Unit]
+After=veneer-identity-keys.service
+`

@@ -17,6 +17,9 @@ func TestTheUnitsAreUnderstood(t *testing.T) {
 	dir := t.TempDir()
 	args := []string{"verify", "--man=no"}
 	for _, u := range onBoardUnits {
+		if strings.Contains(u.name, "/") { // a drop-in
+			continue
+		}
 		file := filepath.Join(dir, u.name)
 		// The program need not be on the build host.
 		if err := os.WriteFile(file, []byte(strings.ReplaceAll(u.text, "/usr/bin/veneer", "/bin/true")), 0o644); err != nil {

@@ -24,7 +24,7 @@ const (
 )
 
 // own are our packages in PID 1.
-var own = []string{"boot", "boot/switchroot", "images", "images/canonical", "initramfs/machine", "initramfs/machine/probe", "overlay", "overlay/mount", "stage"}
+var own = []string{"boot", "boot/switchroot", "images", "images/canonical", "initramfs/machine", "initramfs/machine/probe", "overlay", "overlay/identity", "overlay/mount", "overlay/rule", "stage"}
 
 // budgets are the most bytes that PID 1 may have, by architecture. An initramfs is read by firmware that may be slow, and
 // unpacked into memory that the machine may be short of.
@@ -100,7 +100,7 @@ var importers = map[string][]string{
 	"stage/report":            {"cmd/veneer"},
 	"stage/watch":             {"cmd/veneer", "stage/report"},
 	"overlay/changes":         {"cmd/veneer", "stage/report"},
-	"stage":                   {"stage/", "cmd/veneer", "initramfs/init", "initramfs/machine"},
+	"stage":                   {"stage/", "cmd/veneer", "initramfs/init", "initramfs/machine", "vmtests/identityinit"},
 	"boot/switchroot":         {"initramfs/init"},
 	"overlay/mount/mounttest": {},
 	"overlay/merge/live":      {"cmd/veneer"},

@@ -10,8 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"veneer/images"
 	"veneer/overlay"
+	"veneer/overlay/identity"
 	"veneer/overlay/mount"
 	"veneer/stage"
 )
@@ -158,6 +161,33 @@ func (m *Machine) Attach(backing string, img images.Image, onCorruption images.C
 
 // Files implements stage.Machine.
 func (m *Machine) Files(dir string) fs.FS { return os.DirFS(dir) }
+
+// Identity implements stage.Machine. A merged root that is to be read-only is written to once more, for this.
+func (m *Machine) Identity(root, state string, settings []identity.Setting, env identity.Env) (done []identity.Done, err error) {
+	env.System, env.Platform = identity.Linux{}, identity.Platform("/")
+	var store *identity.Store
+	if state != "" {
+		if store, err = identity.OpenStore(filepath.Join(state, stage.IdentityDir)); err != nil {
+			return nil, err
+		}
+		defer store.Close()
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(root, &st); err != nil {
+		return nil, &fs.PathError{Op: "statfs", Path: root, Err: err}
+	}
+	if st.Flags&unix.ST_RDONLY != 0 {
+		if err := unix.Mount("", root, "", unix.MS_REMOUNT, ""); err != nil {
+			return nil, &fs.PathError{Op: "remount for writing", Path: root, Err: err}
+		}
+		defer func() {
+			if rerr := unix.Mount("", root, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); rerr != nil {
+				err = errors.Join(err, &fs.PathError{Op: "remount read-only", Path: root, Err: rerr})
+			}
+		}()
+	}
+	return identity.Apply(root, store, settings, env)
+}
 
 // CheckRoot implements stage.Machine.
 func (m *Machine) CheckRoot(root, asked string) (string, error) {

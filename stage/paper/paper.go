@@ -13,6 +13,7 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/overlay/identity"
 	"veneer/overlay/mount"
 	"veneer/stage"
 )
@@ -82,6 +83,15 @@ func (p *Machine) Files(string) fs.FS {
 		dir + "/" + images.ManifestName:  {Data: p.Manifest},
 		dir + "/" + images.SignatureName: {},
 	}
+}
+
+// Identity implements stage.Machine: it knows nothing of the machine, and so tells the modes alone.
+func (p *Machine) Identity(_, state string, settings []identity.Setting, _ identity.Env) ([]identity.Done, error) {
+	var done []identity.Done
+	for _, s := range settings {
+		done = append(done, identity.Done{Setting: s, Err: identity.Check(s, state != "")})
+	}
+	return done, nil
 }
 
 // CheckRoot implements stage.Machine.

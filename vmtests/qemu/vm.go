@@ -36,6 +36,7 @@ type VM struct {
 	Net       bool     // a virtio network card behind QEMU's user network
 	Display   string   // value of -display; "none" when empty
 	NoReboot  bool     // a reset of the guest ends QEMU
+	UUID      string   // of the machine, as its firmware tells it
 	QMP       string   // path of a unix socket on which QEMU shall serve QMP
 }
 
@@ -99,6 +100,9 @@ func (v VM) Args() ([]string, error) {
 		"-smp", strconv.Itoa(orDefault(v.CPUs, defaultCPUs)),
 		"-m", strconv.Itoa(orDefault(v.MemoryMiB, defaultMemoryMiB)),
 		"-display", orDefault(v.Display, "none"))
+	if v.UUID != "" {
+		args = append(args, "-uuid", v.UUID)
+	}
 	if v.NoReboot {
 		args = append(args, "-no-reboot")
 	}
