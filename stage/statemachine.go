@@ -8,7 +8,7 @@ import (
 )
 
 // ErrNoDevice means that nothing answered to a name before the deadline: the caller may do without it, or make it.
-var ErrNoDevice = errors.New("no such device")
+var ErrNoDevice = errors.New("no device answered")
 
 // ErrForeign means that a device answered and holds what no state can live on. What it holds is left as it is.
 var ErrForeign = errors.New("the device holds something else")
@@ -36,6 +36,9 @@ type StateMaker interface {
 	// StateDevice waits like Device. The error is ErrNoDevice if nothing answers; if what answers holds something that is no
 	// file system and no container of one, it is ErrForeign. A device that holds nothing is an answer.
 	StateDevice(ctx context.Context, ref boot.DeviceRef) (Device, error)
+
+	// Look says the same of a device by its path alone: one that was unlocked, or an attached file.
+	Look(device string) (Device, error)
 
 	// CreatePartition makes a partition in the free room at the end of the disk that store (a partition or a disk) lies on. One
 	// that is there already under that name and holds nothing is taken instead; one that holds something is ErrForeign.

@@ -27,6 +27,12 @@ func (p *Machine) StateDevice(_ context.Context, ref boot.DeviceRef) (stage.Devi
 	return stage.Device{Path: device, FileSystem: "ext4"}, nil
 }
 
+// Look implements stage.StateMaker.
+func (p *Machine) Look(device string) (stage.Device, error) {
+	p.Say("look what lies on " + device)
+	return stage.Device{Path: device, FileSystem: "ext4"}, nil
+}
+
 // CreatePartition implements stage.StateMaker.
 func (p *Machine) CreatePartition(_ context.Context, store string, spec stage.PartitionSpec) (stage.Device, error) {
 	p.Say(fmt.Sprintf("make a partition named %q in the free room at the end of the disk of %s", spec.Name, store))

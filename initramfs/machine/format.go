@@ -1,0 +1,190 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"veneer/boot"
+	"veneer/images"
+	"veneer/initramfs/machine/probe"
+	"veneer/stage"
+)
+
+const (
+	formatLimit = 10 * time.Minute
+	checkLimit  = 30 * time.Minute
+)
+
+// maker is how a file system is made.
+type maker struct {
+	pkg      string
+	args     []string // before the label's
+	maxLabel int
+}
+
+// makers make file systems that can hold an upper. Nothing is discarded, which on a large disk takes minutes, and what can be
+// filled in later by the kernel is.
+var makers = map[string]maker{
+	"ext4":  {"e2fsprogs", []string{"-q", "-m", "1", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", "-L"}, 16},
+	"btrfs": {"btrfs-progs", []string{"-q", "-K", "-L"}, 255},
+	"xfs":   {"xfsprogs", []string{"-q", "-K", "-L"}, 12},
+}
+
+// Format implements stage.StateMaker:
+//
+//   - takes the device for itself, and looks whether it holds nothing
+//   - marks it as being made, clears its beginning
+//   - runs mkfs on all of it but the mark's place
+//   - waits until that is on the disk, looks whether it is what was asked for, removes the mark
+func (m *Machine) Format(ctx context.Context, root, device, fsType, label string) (err error) {
+	wrap := func(err error) error { return fmt.Errorf("make %s on %s: %w", fsType, device, err) }
+	mk, ok := makers[fsType]
+	if !ok {
+		return wrap(errors.New("no upper can live on it; use ext4, btrfs or xfs"))
+	}
+	if label == "" || len(label) > mk.maxLabel {
+		return wrap(fmt.Errorf("label %q: want 1 to %d bytes", label, mk.maxLabel))
+	}
+	s, err := openSite(device)
+	if err != nil {
+		return wrap(err)
+	}
+	defer s.Close()
+	if err := m.mkfs(ctx, root, s, fsType, label); err != nil {
+		return wrap(err)
+	}
+	return s.done()
+}
+
+// mkfs makes a file system on all of a device but its last MiB.
+func (m *Machine) mkfs(ctx context.Context, root string, s *site, fsType, label string) error {
+	loop, err := images.AttachWritable(s.File, s.size-reserved, sectorOf(s.File))
+	if err != nil {
+		return err
+	}
+	mk := makers[fsType]
+	_, _, err = m.run(ctx, root, tool{program: "mkfs." + fsType, pkg: mk.pkg, limit: formatLimit,
+		args: append(append([]string(nil), mk.args...), label, loop.Path)})
+	if err == nil {
+		err = flush(loop.Path)
+	}
+	if err = errors.Join(err, loop.Close(), s.Sync()); err != nil {
+		return err
+	}
+	// Its own pages of the device may be older than what went through the loop.
+	if c, err := probe.Sniff(s, s.size); err != nil || c.Type != fsType || c.Label != label {
+		return fmt.Errorf("mkfs ended well, but what is there is %q with the label %q: %w", c.Type, c.Label, err)
+	}
+	return nil
+}
+
+// flush waits until what was written to a block device is on the disk.
+func flush(device string) error {
+	f, err := os.OpenFile(device, os.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// sectorOf is the logical sector size of a block device, and of anything else the usual one.
+func sectorOf(f *os.File) int {
+	if n, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKSSZGET); err == nil && n >= sectorSize {
+		return n
+	}
+	return sectorSize
+}
+
+// checker is how a file system is checked: the arguments by what may be repaired, and the exit codes.
+type checker struct {
+	program, pkg string
+	args         map[boot.FsckRepair][]string
+	repaired     []int // exit codes that mean that all is well now
+}
+
+var checkers = map[string]checker{
+	// e2fsck(8): 1 is repaired, 2 is repaired and wants a reboot where it is mounted, which it is not; 4 and more is not.
+	"ext4": {"e2fsck", "e2fsprogs", map[boot.FsckRepair][]string{"preen": {"-f", "-p"}, "yes": {"-f", "-y"}, "no": {"-f", "-n"}}, []int{1, 2, 3}},
+	"vfat": {"fsck.vfat", "dosfstools", map[boot.FsckRepair][]string{"preen": {"-a"}, "yes": {"-y"}, "no": {"-n"}}, []int{1}},
+	// fsck.exfat(8)
+	"exfat": {"fsck.exfat", "exfatprogs", map[boot.FsckRepair][]string{"preen": {"-p"}, "yes": {"-y"}, "no": {"-n"}}, []int{1}},
+	// xfs_repair(8): with -e 4 is repaired; 2 is a log that the kernel has to replay first, by a mount.
+	"xfs": {"xfs_repair", "xfsprogs", map[boot.FsckRepair][]string{"preen": {"-n"}, "yes": {"-e"}, "no": {"-n"}}, []int{4}},
+	// btrfs-check(8): its repair is for experts only, so that even "yes" does it for a file system alone that does not mount.
+	"btrfs": {"btrfs", "btrfs-progs", map[boot.FsckRepair][]string{"preen": {"check", "--readonly"}, "yes": {"check", "--readonly"}, "no": {"check", "--readonly"}}, nil},
+}
+
+// Check implements stage.StateKeeper:
+//
+//	              clean     not clean         mounting failed
+//	fsck.mode=skip  -         -                 -
+//	fsck.mode=auto  -         checked           checked
+//	fsck.mode=force checked   checked           checked
+//
+// With fsck.repair=no a check that finds anything is an error; xfs and btrfs replay their own logs, and are never "not clean".
+func (m *Machine) Check(ctx context.Context, root, device, fsType string, how stage.CheckSpec) (stage.Checked, error) {
+	c, known := checkers[fsType]
+	if how.Mode == boot.FsckSkip || !known {
+		return stage.Checked{}, nil
+	}
+	wrap := func(err error) error { return fmt.Errorf("check %s on %s: %w", fsType, device, err) }
+	why := ""
+	switch {
+	case how.Failed:
+		why = "it could not be mounted"
+	case how.Mode == boot.FsckForce:
+		why = "fsck.mode=force"
+	default:
+		st, err := stateOf(device, fsType)
+		if err != nil {
+			return stage.Checked{}, wrap(err)
+		}
+		why = st.Dirty
+	}
+	if why == "" {
+		return stage.Checked{}, nil
+	}
+	repair := how.Repair
+	if repair == "" {
+		repair = boot.FsckPreen
+	}
+	args := c.args[repair]
+	if fsType == "btrfs" && repair == boot.FsckYes && how.Failed {
+		args = []string{"check", "--repair", "--force"}
+	}
+	result := stage.Checked{Why: why, Program: c.program}
+	code, _, err := m.run(ctx, root, tool{program: c.program, pkg: c.pkg, limit: checkLimit, good: c.repaired,
+		args: append(append([]string(nil), args...), device)})
+	switch {
+	case err != nil && fsType == "xfs" && code == 2:
+		return result, wrap(fmt.Errorf("its log has to be replayed by a mount first: %w", err))
+	case err != nil && repair != boot.FsckYes && !errors.Is(err, stage.ErrNoTool):
+		return result, wrap(fmt.Errorf("%w; fsck.repair=yes lets it repair what takes a decision", err))
+	case err != nil:
+		return result, wrap(err)
+	case code != 0 && repair == boot.FsckNo:
+		return result, wrap(errors.New("it has errors, and fsck.repair=no"))
+	}
+	result.Repaired = code != 0
+	return result, nil
+}
+
+// stateOf reads the superblock of a device.
+func stateOf(device, fsType string) (probe.State, error) {
+	f, err := os.OpenFile(device, os.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return probe.State{}, err
+	}
+	defer f.Close()
+	size, err := f.Seek(0, 2)
+	if err != nil {
+		return probe.State{}, err
+	}
+	return probe.ReadState(f, size, fsType)
+}
