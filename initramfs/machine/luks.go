@@ -36,7 +36,9 @@ var quickStretch = []string{"--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "10
 
 // Unlock implements stage.StateKeeper.
 func (m *Machine) Unlock(ctx context.Context, root, device string, how stage.UnlockSpec, ask stage.AskFunc) (mapped string, undo func() error, err error) {
-	fail := func(err error) (string, func() error, error) { return "", nil, fmt.Errorf("unlock %s: %w", device, err) }
+	fail := func(err error) (string, func() error, error) {
+		return "", nil, fmt.Errorf("unlock %s: %w", device, err)
+	}
 	if how.Kind == stage.UnlockRandom {
 		if err := m.forgotten(device); err != nil {
 			return fail(err)
@@ -149,7 +151,9 @@ func (m *Machine) forgotten(device string) error {
 //   - opens it as each later boot will, and clears the beginning of what it yields
 //   - removes the mark
 func (m *Machine) EncryptNew(ctx context.Context, root, device string, how stage.UnlockSpec, ask stage.AskFunc) (mapped string, undo func() error, err error) {
-	fail := func(err error) (string, func() error, error) { return "", nil, fmt.Errorf("encrypt %s: %w", device, err) }
+	fail := func(err error) (string, func() error, error) {
+		return "", nil, fmt.Errorf("encrypt %s: %w", device, err)
+	}
 	if err := m.Modules("dm_crypt"); err != nil {
 		return fail(err)
 	}
