@@ -61,6 +61,9 @@ type StateMaker interface {
 
 // StateKeeper opens what is there.
 type StateKeeper interface {
+	// ModulesOf is Machine.Modules for what is needed once the base is mounted: what the initramfs lacks, the base has.
+	ModulesOf(ctx context.Context, root string, names ...string) error
+
 	// Unlock opens an encrypted device. If no key fits, the error is ErrLocked. With Random it makes the encryption anew.
 	Unlock(ctx context.Context, root, device string, how UnlockSpec, ask AskFunc) (mapped string, undo func() error, err error)
 

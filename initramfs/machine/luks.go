@@ -45,13 +45,27 @@ func (m *Machine) Unlock(ctx context.Context, root, device string, how stage.Unl
 		}
 		return m.EncryptNew(ctx, root, device, how, ask)
 	}
-	if err := m.Modules("dm_crypt"); err != nil {
+	if err := m.cryptModules(ctx, root); err != nil {
 		return fail(err)
 	}
 	if err := m.unlock(ctx, root, device, how, ask); err != nil {
 		return fail(err)
 	}
 	return mappedDevice(how)
+}
+
+// cryptModules loads what the kernel needs. Only dm_crypt is asked for: the rest may be built in, be for other machines, or be done
+// without.
+func (m *Machine) cryptModules(ctx context.Context, root string) error {
+	for _, name := range []string{"algif_skcipher", "xts", "aesni_intel", "aes_ce_blk", "tpm_crb", "tpm_tis"} {
+		if strings.HasPrefix(name, "aes") && m.modules.Emulated {
+			continue
+		}
+		if err := m.ModulesOf(ctx, root, name); err != nil {
+			m.Detail("%v", err)
+		}
+	}
+	return m.ModulesOf(ctx, root, "dm_crypt")
 }
 
 // unlock tries the keys in their order.
@@ -65,7 +79,7 @@ func (m *Machine) unlock(ctx context.Context, root, device string, how stage.Unl
 		errs = append(errs, fmt.Errorf("the TPM: %w", err))
 	}
 	if how.Kind == stage.UnlockKeyFile || how.KeyFile != "" {
-		key, err := m.readKey(ctx, how)
+		key, err := m.readKey(ctx, root, how)
 		if err == nil {
 			err = m.openWith(ctx, root, device, how, key)
 			clear(key)
@@ -154,10 +168,10 @@ func (m *Machine) EncryptNew(ctx context.Context, root, device string, how stage
 	fail := func(err error) (string, func() error, error) {
 		return "", nil, fmt.Errorf("encrypt %s: %w", device, err)
 	}
-	if err := m.Modules("dm_crypt"); err != nil {
+	if err := m.cryptModules(ctx, root); err != nil {
 		return fail(err)
 	}
-	key, err := m.newKey(ctx, device, how, ask)
+	key, err := m.newKey(ctx, root, device, how, ask)
 	if err != nil {
 		return fail(err)
 	}
@@ -192,10 +206,10 @@ func (m *Machine) EncryptNew(ctx context.Context, root, device string, how stage
 }
 
 // newKey is what the header is made with.
-func (m *Machine) newKey(ctx context.Context, device string, how stage.UnlockSpec, ask stage.AskFunc) ([]byte, error) {
+func (m *Machine) newKey(ctx context.Context, root, device string, how stage.UnlockSpec, ask stage.AskFunc) ([]byte, error) {
 	switch {
 	case how.KeyFile != "":
-		return m.readKey(ctx, how)
+		return m.readKey(ctx, root, how)
 	case how.Kind == stage.UnlockPassphrase:
 		for range defaultTries {
 			first, err := m.ask(ctx, ask, "New passphrase for "+device)
@@ -293,7 +307,7 @@ func mappedDevice(how stage.UnlockSpec) (string, func() error, error) {
 }
 
 // readKey reads the key file from its device, which is mounted for that long.
-func (m *Machine) readKey(ctx context.Context, how stage.UnlockSpec) (key []byte, err error) {
+func (m *Machine) readKey(ctx context.Context, root string, how stage.UnlockSpec) (key []byte, err error) {
 	d, err := m.Device(ctx, how.KeyDevice)
 	if err != nil {
 		return nil, err
@@ -302,7 +316,7 @@ func (m *Machine) readKey(ctx context.Context, how stage.UnlockSpec) (key []byte
 	if d.FileSystem == "vfat" {
 		modules, data = append(modules, "nls_cp437", "nls_ascii"), "codepage=437,iocharset=ascii"
 	}
-	if err := m.Modules(modules...); err != nil {
+	if err := m.ModulesOf(ctx, root, modules...); err != nil {
 		return nil, err
 	}
 	for _, op := range []mount.Op{mount.Mkdir{Path: keyDir, Mode: 0o700}, mount.Mount{Type: d.FileSystem, Source: d.Path, Target: keyDir,

@@ -78,6 +78,22 @@ func quoted(said string) string {
 	return "; it said: " + said
 }
 
+// ModulesOf implements stage.StateKeeper.
+func (m *Machine) ModulesOf(ctx context.Context, root string, names ...string) error {
+	for _, name := range names {
+		err := m.modules.Load(name)
+		if err == nil {
+			continue
+		}
+		// What few machines need, and none before its base is there, is not in the initramfs.
+		_, _, berr := m.run(ctx, root, tool{program: "modprobe", pkg: "kmod", args: []string{"-q", name}, limit: unlockLimit})
+		if berr != nil {
+			return errors.Join(berr, err)
+		}
+	}
+	return nil
+}
+
 // enter makes toolsRoot, and returns what takes it away.
 func (m *Machine) enter(root string) (leave func() error, err error) {
 	ops := []mount.Op{mount.Mkdir{Path: toolsRoot, Mode: 0o700}, mount.Bind{Source: root, Target: toolsRoot}}

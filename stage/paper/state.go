@@ -64,6 +64,9 @@ func (p *Machine) EncryptNew(_ context.Context, _, device string, how stage.Unlo
 	return p.open(device, how)
 }
 
+// ModulesOf implements stage.StateKeeper.
+func (p *Machine) ModulesOf(_ context.Context, _ string, names ...string) error { return p.Modules(names...) }
+
 // Unlock implements stage.StateKeeper.
 func (p *Machine) Unlock(_ context.Context, _, device string, how stage.UnlockSpec, _ stage.AskFunc) (string, func() error, error) {
 	return p.open(device, how)
