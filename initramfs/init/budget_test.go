@@ -88,7 +88,7 @@ func TestPID1LinksOnlyWhatIsArguedFor(t *testing.T) {
 var importers = map[string][]string{
 	"cmd/":                    {},
 	"initramfs/init":          {},
-	"initramfs/machine":       {"initramfs/init"},
+	"initramfs/machine":       {"initramfs/init", "vmtests/diskinit"},
 	"initramfs/machine/":      {"initramfs/machine", "initramfs/machine/"},
 	"initramfs/release":       {},
 	"initramfs/release/":      {"initramfs/release", "examples/"},

@@ -65,7 +65,9 @@ func (p *Machine) EncryptNew(_ context.Context, _, device string, how stage.Unlo
 }
 
 // ModulesOf implements stage.StateKeeper.
-func (p *Machine) ModulesOf(_ context.Context, _ string, names ...string) error { return p.Modules(names...) }
+func (p *Machine) ModulesOf(_ context.Context, _ string, names ...string) error {
+	return p.Modules(names...)
+}
 
 // Unlock implements stage.StateKeeper.
 func (p *Machine) Unlock(_ context.Context, _, device string, how stage.UnlockSpec, _ stage.AskFunc) (string, func() error, error) {
