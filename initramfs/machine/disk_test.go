@@ -550,3 +550,32 @@ func TestAStateFileIsMadeOnceAndGrows(t *testing.T) {
 		}
 	})
 }
+
+func TestLUKSThatWasCutOffIsMadeAnew(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	const size = 32 * mib
+	m, dev := testMachine(t), disk(t, size)
+	run(t, "sh", "-c", "echo key | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --label mine "+dev+" -")
+	if d, err := m.Look(dev); err != nil || d.Empty || d.FileSystem != luksType || d.Label != "mine" {
+		t.Errorf("Look() = %+v, %v; want LUKS", d, err)
+	}
+	if err := m.forgotten(dev); !errors.Is(err, stage.ErrForeign) {
+		t.Errorf("forgotten() = %v, want ErrForeign: it is not ours", err)
+	}
+	poke(t, dev, -markSize, mark(size))
+	if d, err := m.Look(dev); err != nil || !d.Empty {
+		t.Errorf("Look() = %+v, %v; want it empty", d, err)
+	}
+	if err := m.Format(t.Context(), "/", dev, "ext4", "anew"); err != nil {
+		t.Error(err)
+	}
+	run(t, "sh", "-c", "dd if=/dev/zero bs=1M count=1 status=none of="+dev+" && echo key | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --label "+randomLabel+" "+dev+" -")
+	if err := m.forgotten(dev); err != nil {
+		t.Errorf("forgotten() = %v; want its key to be known to nobody", err)
+	}
+	if d, err := m.Look(dev); err != nil || !d.Empty {
+		t.Errorf("Look() = %+v, %v; want it empty", d, err)
+	}
+}

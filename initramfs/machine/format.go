@@ -27,12 +27,18 @@ type maker struct {
 	maxLabel int
 }
 
-// makers make file systems that can hold an upper. Nothing is discarded, which on a large disk takes minutes, and what can be
-// filled in later by the kernel is.
-var makers = map[string]maker{
-	"ext4":  {"e2fsprogs", []string{"-q", "-m", "1", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", "-L"}, 16},
-	"btrfs": {"btrfs-progs", []string{"-q", "-K", "-L"}, 255},
-	"xfs":   {"xfsprogs", []string{"-q", "-K", "-L"}, 12},
+// makerOf says how a file system that can hold an upper is made. Nothing is discarded, which on a large disk takes minutes, and
+// what can be filled in later by the kernel is.
+func makerOf(fsType string) (maker, bool) {
+	switch fsType {
+	case "ext4":
+		return maker{"e2fsprogs", []string{"-q", "-m", "1", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", "-L"}, 16}, true
+	case "btrfs":
+		return maker{"btrfs-progs", []string{"-q", "-K", "-L"}, 255}, true
+	case "xfs":
+		return maker{"xfsprogs", []string{"-q", "-K", "-L"}, 12}, true
+	}
+	return maker{}, false
 }
 
 // Format implements stage.StateMaker:
@@ -43,7 +49,7 @@ var makers = map[string]maker{
 //   - waits until that is on the disk, looks whether it is what was asked for, removes the mark
 func (m *Machine) Format(ctx context.Context, root, device, fsType, label string) (err error) {
 	wrap := func(err error) error { return fmt.Errorf("make %s on %s: %w", fsType, device, err) }
-	mk, ok := makers[fsType]
+	mk, ok := makerOf(fsType)
 	if !ok {
 		return wrap(errors.New("no upper can live on it; use ext4, btrfs or xfs"))
 	}
@@ -67,9 +73,9 @@ func (m *Machine) mkfs(ctx context.Context, root string, s *site, fsType, label 
 	if err != nil {
 		return err
 	}
-	mk := makers[fsType]
+	mk, _ := makerOf(fsType)
 	_, _, err = m.run(ctx, root, tool{program: "mkfs." + fsType, pkg: mk.pkg, limit: formatLimit,
-		args: append(append([]string(nil), mk.args...), label, loop.Path)})
+		args: append(mk.args, label, loop.Path)})
 	if err == nil {
 		err = flush(loop.Path)
 	}
@@ -101,23 +107,43 @@ func sectorOf(f *os.File) int {
 	return sectorSize
 }
 
-// checker is how a file system is checked: the arguments by what may be repaired, and the exit codes.
+// checker is how a file system is checked: the arguments, and the exit codes that mean that all is well now.
 type checker struct {
 	program, pkg string
-	args         map[boot.FsckRepair][]string
-	repaired     []int // exit codes that mean that all is well now
+	args         []string
+	repaired     []int
 }
 
-var checkers = map[string]checker{
-	// e2fsck(8): 1 is repaired, 2 is repaired and wants a reboot where it is mounted, which it is not; 4 and more is not.
-	"ext4": {"e2fsck", "e2fsprogs", map[boot.FsckRepair][]string{"preen": {"-f", "-p"}, "yes": {"-f", "-y"}, "no": {"-f", "-n"}}, []int{1, 2, 3}},
-	"vfat": {"fsck.vfat", "dosfstools", map[boot.FsckRepair][]string{"preen": {"-a"}, "yes": {"-y"}, "no": {"-n"}}, []int{1}},
-	// fsck.exfat(8)
-	"exfat": {"fsck.exfat", "exfatprogs", map[boot.FsckRepair][]string{"preen": {"-p"}, "yes": {"-y"}, "no": {"-n"}}, []int{1}},
-	// xfs_repair(8): with -e 4 is repaired; 2 is a log that the kernel has to replay first, by a mount.
-	"xfs": {"xfs_repair", "xfsprogs", map[boot.FsckRepair][]string{"preen": {"-n"}, "yes": {"-e"}, "no": {"-n"}}, []int{4}},
-	// btrfs-check(8): its repair is for experts only, so that even "yes" does it for a file system alone that does not mount.
-	"btrfs": {"btrfs", "btrfs-progs", map[boot.FsckRepair][]string{"preen": {"check", "--readonly"}, "yes": {"check", "--readonly"}, "no": {"check", "--readonly"}}, nil},
+// checkerOf says how a file system is checked when that much may be repaired.
+func checkerOf(fsType string, how stage.CheckSpec) (checker, bool) {
+	pick := func(preen, yes, no string) string {
+		switch how.Repair {
+		case boot.FsckYes:
+			return yes
+		case boot.FsckNo:
+			return no
+		}
+		return preen
+	}
+	switch fsType {
+	case "ext4":
+		// e2fsck(8): 1 is repaired, 2 is repaired and wants a reboot where it is mounted, which it is not; 4 and more is not.
+		return checker{"e2fsck", "e2fsprogs", []string{"-f", pick("-p", "-y", "-n")}, []int{1, 2, 3}}, true
+	case "vfat":
+		return checker{"fsck.vfat", "dosfstools", []string{pick("-a", "-y", "-n")}, []int{1}}, true
+	case "exfat":
+		return checker{"fsck.exfat", "exfatprogs", []string{pick("-p", "-y", "-n")}, []int{1}}, true
+	case "xfs":
+		// xfs_repair(8): with -e 4 is repaired; 2 is a log that the kernel has to replay first, by a mount.
+		return checker{"xfs_repair", "xfsprogs", []string{pick("-n", "-e", "-n")}, []int{4}}, true
+	case "btrfs":
+		// btrfs-check(8): its repair is for experts, so that even "yes" means it for a file system alone that does not mount.
+		if how.Repair == boot.FsckYes && how.Failed {
+			return checker{"btrfs", "btrfs-progs", []string{"check", "--repair", "--force"}, nil}, true
+		}
+		return checker{"btrfs", "btrfs-progs", []string{"check", "--readonly"}, nil}, true
+	}
+	return checker{}, false
 }
 
 // Check implements stage.StateKeeper:
@@ -129,7 +155,7 @@ var checkers = map[string]checker{
 //
 // With fsck.repair=no a check that finds anything is an error; xfs and btrfs replay their own logs, and are never "not clean".
 func (m *Machine) Check(ctx context.Context, root, device, fsType string, how stage.CheckSpec) (stage.Checked, error) {
-	c, known := checkers[fsType]
+	c, known := checkerOf(fsType, how)
 	if how.Mode == boot.FsckSkip || !known {
 		return stage.Checked{}, nil
 	}
@@ -150,25 +176,17 @@ func (m *Machine) Check(ctx context.Context, root, device, fsType string, how st
 	if why == "" {
 		return stage.Checked{}, nil
 	}
-	repair := how.Repair
-	if repair == "" {
-		repair = boot.FsckPreen
-	}
-	args := c.args[repair]
-	if fsType == "btrfs" && repair == boot.FsckYes && how.Failed {
-		args = []string{"check", "--repair", "--force"}
-	}
 	result := stage.Checked{Why: why, Program: c.program}
 	code, _, err := m.run(ctx, root, tool{program: c.program, pkg: c.pkg, limit: checkLimit, good: c.repaired,
-		args: append(append([]string(nil), args...), device)})
+		args: append(c.args, device)})
 	switch {
 	case err != nil && fsType == "xfs" && code == 2:
 		return result, wrap(fmt.Errorf("its log has to be replayed by a mount first: %w", err))
-	case err != nil && repair != boot.FsckYes && !errors.Is(err, stage.ErrNoTool):
+	case err != nil && how.Repair != boot.FsckYes && !errors.Is(err, stage.ErrNoTool):
 		return result, wrap(fmt.Errorf("%w; fsck.repair=yes lets it repair what takes a decision", err))
 	case err != nil:
 		return result, wrap(err)
-	case code != 0 && repair == boot.FsckNo:
+	case code != 0 && how.Repair == boot.FsckNo:
 		return result, wrap(errors.New("it has errors, and fsck.repair=no"))
 	}
 	result.Repaired = code != 0

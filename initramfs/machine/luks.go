@@ -31,7 +31,7 @@ const (
 	keySize      = 64
 )
 
-// Keys that we make ourselves have all the bits that they can have, and gain nothing by being stretched.
+// Keys as long as those that we make ourselves have all the bits that they need, and gain nothing by being stretched.
 var quickStretch = []string{"--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"}
 
 // Unlock implements stage.StateKeeper.
@@ -242,10 +242,7 @@ func (m *Machine) luksFormat(ctx context.Context, root, device string, how stage
 	if label != "" {
 		args = append(args, "--label", label)
 	}
-	switch {
-	case how.KeyFile != "":
-		args = append(args, "--iter-time", "200")
-	case how.Kind != stage.UnlockPassphrase:
+	if how.Kind != stage.UnlockPassphrase && len(key) >= keySize {
 		args = append(args, quickStretch...)
 	}
 	if err := m.cryptsetup(ctx, root, key, append(args, device)...); err != nil {

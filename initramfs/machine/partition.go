@@ -68,14 +68,20 @@ func (d *blockDevice) state() (stage.Device, error) {
 		return stage.Device{}, fmt.Errorf("%s: %w", d.path, err)
 	case b.empty && d.readOnly:
 		return stage.Device{}, fmt.Errorf("%s: nothing can be made on it: %w", d.path, unix.EROFS)
-	case !b.empty && !holds[b.Type]:
+	case !b.empty && !holds(b.Type):
 		return foreign(b.reason)
 	}
 	return stage.Device{Path: d.path, FileSystem: b.Type, ReadOnly: d.readOnly, Empty: b.empty, Label: b.Label, UUID: b.UUID, Size: d.size}, nil
 }
 
-// holds are the contents that a state can lie in: as a directory, a file, or behind a key.
-var holds = map[string]bool{"ext4": true, "btrfs": true, "xfs": true, "vfat": true, "exfat": true, "ntfs": true, "crypto_LUKS": true}
+// holds reports whether a state can lie in such a content: as a directory, in a file, or behind a key.
+func holds(content string) bool {
+	switch content {
+	case "ext4", "btrfs", "xfs", "vfat", "exfat", "ntfs", luksType:
+		return true
+	}
+	return false
+}
 
 // CreatePartition implements stage.StateMaker:
 //

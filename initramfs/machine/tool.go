@@ -1,11 +1,9 @@
 package machine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -141,11 +139,12 @@ func start(ctx context.Context, path string, t tool) (code int, said string, err
 		return 0, "", err
 	}
 	defer null.Close()
-	r, w, err := os.Pipe()
-	if err != nil {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return 0, "", err
 	}
-	defer r.Close()
+	defer unix.Close(pipe[0])
+	w := os.NewFile(uintptr(pipe[1]), "pipe")
 	defer w.Close()
 	files := []*os.File{null, w, w}
 	if t.secret != nil {
@@ -162,10 +161,7 @@ func start(ctx context.Context, path string, t tool) (code int, said string, err
 		return 0, "", err
 	}
 	w.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = r.SetReadDeadline(deadline)
-	}
-	said, rerr := tail(r)
+	said, rerr := tail(ctx, pipe[0])
 	if rerr != nil {
 		_ = unix.Kill(-p.Pid, unix.SIGKILL)
 	}
@@ -187,19 +183,26 @@ func start(ctx context.Context, path string, t tool) (code int, said string, err
 	return state.ExitCode(), said, nil
 }
 
-// tail reads to the end and keeps the last maxSaid bytes.
-func tail(r io.Reader) (string, error) {
+// tail reads to the end, or until ctx ends, and keeps the last maxSaid bytes.
+func tail(ctx context.Context, fd int) (string, error) {
 	var kept []byte
 	buf := make([]byte, maxSaid)
 	for {
-		n, err := r.Read(buf)
-		kept = append(kept, buf[:n]...)
-		kept = kept[max(0, len(kept)-maxSaid):]
-		if err == io.EOF {
-			return string(bytes.ToValidUTF8(kept, []byte("?"))), nil
-		}
+		wait, err := remaining(ctx)
 		if err != nil {
-			return string(bytes.ToValidUTF8(kept, []byte("?"))), err
+			return string(kept), err
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(wait.Milliseconds())+1)
+		if n > 0 {
+			n, err = unix.Read(fd, buf)
+			if n == 0 && err == nil {
+				return string(kept), nil
+			}
+			kept = append(kept, buf[:max(n, 0)]...)
+			kept = kept[max(0, len(kept)-maxSaid):]
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return string(kept), err
 		}
 	}
 }
