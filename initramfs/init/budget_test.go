@@ -97,7 +97,7 @@ var importers = map[string][]string{
 	"images/verity":           {"images/build", "cmd/veneer"},
 	"vmtests":                 {},
 	"vmtests/":                {"cmd/veneer", "vmtests/"},
-	"stage":                   {"stage/", "cmd/veneer", "initramfs/init", "initramfs/machine"},
+	"stage":                   {"stage/", "cmd/veneer", "initramfs/init", "initramfs/machine", "vmtests/diskinit"},
 	"boot/switchroot":         {"initramfs/init"},
 	"overlay/mount/mounttest": {},
 	"overlay":                 {"stage", "stage/", "initramfs/machine", "cmd/veneer"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -64,8 +65,12 @@ func (m *Machine) Format(ctx context.Context, root, device, fsType, label string
 	if err := m.mkfs(ctx, root, s, fsType, label); err != nil {
 		return wrap(err)
 	}
+	m.forget(device)
 	return s.done()
 }
+
+// forget makes the next look at the devices read this one again.
+func (m *Machine) forget(device string) { delete(m.devices, filepath.Base(device)) }
 
 // mkfs makes a file system on all of a device but its last MiB.
 func (m *Machine) mkfs(ctx context.Context, root string, s *site, fsType, label string) error {

@@ -202,6 +202,7 @@ func (m *Machine) EncryptNew(ctx context.Context, root, device string, how stage
 	if err := errors.Join(clearHead(mapped), unmark(device, size)); err != nil {
 		return fail(errors.Join(err, undo()))
 	}
+	m.forget(device)
 	return mapped, undo, nil
 }
 
