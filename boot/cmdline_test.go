@@ -53,6 +53,8 @@ func TestCommandLineBecomesConfig(t *testing.T) {
 
 func TestMistakesOnTheCommandLineAreRefused(t *testing.T) {
 	cases := []struct{ name, line, want string }{
+		{"a check that is none", "fsck.mode=always", `want auto, force, skip, not "always"`},
+		{"a repair that is none", "fsck.repair=", `want preen, yes, no, not ""`},
 		{"an unknown parameter of ours", "veneer.onfail=reboot", `word 1, "veneer.onfail=reboot": no such parameter`},
 		{"a policy that does not exist", "veneer.on-fail=explode", "unknown"},
 		{"a policy of a later version", "veneer.on-fail=fallback", "not supported by this version"},

@@ -5,7 +5,7 @@ package vmtests
 //
 //	machine   q35, 1024 MiB, a TPM 2.0 (swtpm)
 //	disks     vda: GPT with the store, and 512 MiB free behind it; vdb: vfat with a key file; vdc to vdg: empty, 64 MiB, to be
-//	          encrypted; vdh: vfat, 300 MiB, for a state file
+//	          encrypted; vdh: vfat, vdj: exfat, 300 MiB, for a state file; vdi: empty, 512 MiB, for btrfs and xfs
 //	console   "disktest: WHAT ok" for each thing done, and questions for a passphrase
 
 import (
@@ -111,7 +111,9 @@ func TestTheStateLivesOnRealDisks(t *testing.T) {
 	}
 	usb := blank(t, "stick.img", 300)
 	must(t, "", "mkfs.vfat", "-n", "STICK", usb)
-	paths = append(paths, usb)
+	exfat := blank(t, "exfat.img", 300)
+	must(t, "", "mkfs.exfat", "-n", "EXSTICK", exfat)
+	paths = append(paths, usb, blank(t, "larger.img", 512), exfat)
 	state, foreign := t.TempDir(), t.TempDir()
 	boot := func(what, tpmState string) *guest {
 		t.Helper()
@@ -149,6 +151,7 @@ func TestTheStateLivesOnRealDisks(t *testing.T) {
 	g.expect(`The same again: `)
 	g.send("the tiger sleeps")
 	ended(g, "make a partition on the disk of the mounted store", "grow partition and ext4 while mounted", "a state file on a vfat stick",
+		"a state file on an exfat stick", "btrfs and xfs with the tools of the base",
 		"encrypt for by-key", "encrypt for by-tpm-and-key", "encrypt for by-tpm", "encrypt for by-person", "encrypt for by-nobody")
 	if said := must(t, "", "sfdisk", "--verify", store); !strings.Contains(said, "No errors detected") {
 		t.Errorf("sfdisk --verify: %s", said)

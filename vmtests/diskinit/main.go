@@ -29,6 +29,8 @@ const (
 	byPerson       = "/dev/vdf"
 	byNobody       = "/dev/vdg"
 	stick          = "/dev/vdh"
+	larger         = "/dev/vdi"
+	exfatStick     = "/dev/vdj"
 	mib            = 1 << 20
 	content        = "what the first boot left"
 	mountpoint     = "/mnt"
@@ -217,24 +219,64 @@ func (l *lab) make() error {
 			return errors.Join(found(), l.Modules("overlay"), l.ProbeUpper(mountpoint))
 		})
 	})
-	l.step("a state file on a vfat stick", l.stateFile)
+	l.step("a state file on a vfat stick", func(ctx context.Context) error {
+		return l.stateFile(ctx, stick, "vfat", "codepage=437,iocharset=ascii")
+	})
+	l.step("a state file on an exfat stick", func(ctx context.Context) error { return l.stateFile(ctx, exfatStick, "exfat", "") })
+	l.step("btrfs and xfs with the tools of the base", l.others)
 	for device, how := range map[string]stage.UnlockSpec{byKey: key, byTPMAndKey: tpmKey, byTPM: tpm, byPerson: person, byNobody: nobody} {
 		l.step("encrypt for "+how.Name, func(ctx context.Context) error { return l.encrypt(ctx, device, how) })
 	}
 	return nil
 }
 
-func (l *lab) stateFile(ctx context.Context) error {
-	if err := l.Modules("vfat", "nls_cp437", "nls_ascii"); err != nil {
+// others makes, mounts, grows and checks the file systems that the other steps do not.
+func (l *lab) others(ctx context.Context) error {
+	for _, fsType := range []string{"btrfs", "xfs"} {
+		if err := l.Format(ctx, stage.BaseDir, larger, fsType, "OTHER"); err != nil {
+			return err
+		}
+		if err := l.Modules(fsType); err != nil {
+			return err
+		}
+		err := l.with(larger, fsType, func() error {
+			grew, err := l.GrowFileSystem(mountpoint)
+			if err == nil && !grew {
+				err = errors.New("it did not grow by the last MiB")
+			}
+			return errors.Join(err, l.ProbeUpper(mountpoint), leave())
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", fsType, err)
+		}
+		c, err := l.Check(ctx, stage.BaseDir, larger, fsType, stage.CheckSpec{Mode: boot.FsckForce})
+		if err != nil || c.Program == "" || c.Repaired {
+			return fmt.Errorf("%s: %+v %w", fsType, c, err)
+		}
+		// Somebody gives the device away.
+		f, err := os.OpenFile(larger, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt(make([]byte, mib), 0)
+		if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lab) stateFile(ctx context.Context, stick, fsType, options string) error {
+	if err := l.ModulesOf(ctx, stage.BaseDir, fsType, "nls_cp437", "nls_ascii"); err != nil {
 		return err
 	}
 	const at = "/stick"
 	if err := errors.Join(l.Apply(mount.Mkdir{Path: at, Mode: 0o755}),
-		l.Apply(mount.Mount{Type: "vfat", Source: stick, Target: at, Data: "codepage=437,iocharset=ascii"})); err != nil {
+		l.Apply(mount.Mount{Type: fsType, Source: stick, Target: at, Data: options})); err != nil {
 		return err
 	}
-	if err := l.ProbeUpper(at); err == nil || !strings.Contains(err.Error(), "upper on vfat cannot") {
-		return fmt.Errorf("vfat as an upper: %w", err)
+	if err := l.ProbeUpper(at); err == nil || !strings.Contains(err.Error(), "upper on "+fsType+" cannot") {
+		return fmt.Errorf("%s as an upper: %w", fsType, err)
 	}
 	spec := stage.FileSpec{Name: "state.img", Label: "STICK", Size: 32 * mib, Max: 160 * mib}
 	for want := int64(32); want <= 160; want += 64 {
