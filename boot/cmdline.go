@@ -174,17 +174,17 @@ func ParseStoreRef(s string) (StoreRef, error) {
 	return StoreRef{ref, dir}, err
 }
 
-// ParseUpper reads tmpfs or tmpfs:size=SIZE.
+// ParseUpper reads tmpfs or persistent, and behind a colon size=SIZE.
 func ParseUpper(s string) (Upper, error) {
 	kind, opts, has := strings.Cut(s, ":")
-	if kind != string(UpperTmpfs) {
-		return Upper{}, fmt.Errorf("upper %q is not supported by this version; want tmpfs or tmpfs:size=SIZE", s)
+	u := Upper{Kind: UpperKind(kind)}
+	if u.Kind != UpperTmpfs && u.Kind != UpperPersistent {
+		return Upper{}, fmt.Errorf("upper %q is unknown; want tmpfs or persistent, and perhaps :size=SIZE (where things are kept is said by veneer.state=)", clip(s))
 	}
-	u := Upper{Kind: UpperTmpfs}
 	if has {
 		value, ok := strings.CutPrefix(opts, "size=")
 		if !ok {
-			return Upper{}, fmt.Errorf("upper option %q is unknown; want size=SIZE", opts)
+			return Upper{}, fmt.Errorf("upper option %q is unknown; want size=SIZE", clip(opts))
 		}
 		size, err := ParseSize(value)
 		if err != nil {
@@ -195,13 +195,35 @@ func ParseUpper(s string) (Upper, error) {
 	return u, nil
 }
 
+// ParsePlace reads none, store, or DEVICE[:/DIR] as ParseStoreRef does.
+func ParsePlace(s string) (Place, error) {
+	switch kind := PlaceKind(s); kind {
+	case NoState, StateInStore:
+		return Place{Kind: kind}, nil
+	}
+	on, err := ParseStoreRef(s)
+	if err != nil {
+		return Place{}, fmt.Errorf("want none, store, or a device: %w", err)
+	}
+	return Place{StateOnDevice, on}, nil
+}
+
+// ParseMissing reads a policy for a missing state.
+func ParseMissing(s string) (Missing, error) {
+	switch p := Missing(s); p {
+	case MissingWait, MissingFail, MissingEphemeral, MissingCreate:
+		return p, nil
+	}
+	return "", fmt.Errorf("policy %q is unknown; want wait, fail, ephemeral or create", clip(s))
+}
+
 // ParseOnFail reads a policy for a failing step.
 func ParseOnFail(s string) (OnFail, error) {
 	switch p := OnFail(s); p {
-	case Poweroff, Reboot, Halt, Shell:
+	case Poweroff, Reboot, Halt, Shell, Ephemeral:
 		return p, nil
-	case Fallback, Ephemeral:
-		return "", fmt.Errorf("policy %q is not supported by this version; want poweroff, reboot, halt or shell", s)
+	case Fallback:
+		return "", fmt.Errorf("policy %q is not supported by this version; want poweroff, reboot, halt, shell or ephemeral", s)
 	}
-	return "", fmt.Errorf("policy %q is unknown; want poweroff, reboot, halt or shell", s)
+	return "", fmt.Errorf("policy %q is unknown; want poweroff, reboot, halt, shell or ephemeral", s)
 }

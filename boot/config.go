@@ -8,7 +8,10 @@ type Config struct {
 	Store      StoreRef      // veneer.store=
 	Deployment string        // veneer.deployment=: serial; empty means the store's default
 	Upper      Upper         // veneer.upper=; Kind "" leaves it to the manifest
+	State      Place         // veneer.state=; Kind "" leaves it to the manifest
+	Missing    Missing       // veneer.missing-upper=; "" leaves it to the manifest
 	OnFail     OnFail        // veneer.on-fail=; "" leaves it to the manifest
+	Reset      Reset         // veneer.reset= and its aliases
 	Wait       time.Duration // veneer.wait=: one deadline for everything that has to appear
 	Break      string        // veneer.break=: the step to stop before
 	Debug      bool          // veneer.debug: print every mount as its shell equivalent
@@ -30,20 +33,51 @@ type StoreRef struct {
 // UpperKind is the kind of the writable layer.
 type UpperKind string
 
-// UpperTmpfs is a volatile upper in memory.
-const UpperTmpfs UpperKind = "tmpfs"
+// The kinds of upper.
+const (
+	UpperTmpfs      UpperKind = "tmpfs"      // in memory, gone at the next boot
+	UpperPersistent UpperKind = "persistent" // in the state, kept
+)
 
-// Upper says what the writable layer is.
+// Upper says what the writable layer of the root is.
 type Upper struct {
 	Kind UpperKind
-	Size Size // of the tmpfs
+	Size Size // of the tmpfs, which a machine with a persistent upper has too, for what is ephemeral
 }
+
+// PlaceKind is the kind of place where the state lives.
+type PlaceKind string
+
+// The kinds of place.
+const (
+	NoState       PlaceKind = "none"   // nothing outlives a boot
+	StateInStore  PlaceKind = "store"  // in the directory of the store itself
+	StateOnDevice PlaceKind = "device" // in a directory on a device of its own
+)
+
+// Place says where the state lives.
+type Place struct {
+	Kind PlaceKind
+	On   StoreRef // of StateOnDevice
+}
+
+// Missing is what happens when the state is not there, or is broken, full, or another machine's.
+type Missing string
+
+// The policies for a missing state. Create makes one on the disk that the store is on, where there is none and there is room, and is
+// Fail otherwise.
+const (
+	MissingWait      Missing = "wait"
+	MissingFail      Missing = "fail"
+	MissingEphemeral Missing = "ephemeral"
+	MissingCreate    Missing = "create"
+)
 
 // OnFail is what happens when a step fails.
 type OnFail string
 
-// The policies for a failing step. Fallback and Ephemeral are words of the command line that this version refuses:
-// there is nothing yet to fall back to.
+// The policies for a failing step. Ephemeral goes on without the state where it was the state that failed, and is Reboot elsewhere.
+// Fallback is a word that this version refuses: there is nothing yet to fall back to.
 const (
 	Poweroff  OnFail = "poweroff"
 	Reboot    OnFail = "reboot"

@@ -15,9 +15,13 @@ var params = []Param{
 		func(c *Config, v string, _ bool) (err error) { c.Store, err = ParseStoreRef(v); return err }},
 	{"veneer.deployment", "SERIAL", "Which deployment of the store to boot, instead of its default.",
 		func(c *Config, v string, _ bool) (err error) { c.Deployment, err = v, CheckSerial(v); return err }},
-	{"veneer.upper", "tmpfs[:size=SIZE]", "The writable layer; SIZE in bytes, with K, M or G, or as a percentage of RAM.",
+	{"veneer.upper", "tmpfs|persistent[:size=SIZE]", "The writable layer of the root: in memory, or kept in the state. SIZE, of the memory, in bytes, with K, M or G, or as a percentage of RAM.",
 		func(c *Config, v string, _ bool) (err error) { c.Upper, err = ParseUpper(v); return err }},
-	{"veneer.on-fail", "poweroff|reboot|halt|shell", "What happens when a step fails; shell needs an initramfs with a rescue shell.",
+	{"veneer.state", "none|store|DEVICE[:/DIR]", "Where the state is kept: nowhere, in the store, or in a directory (/veneer) of a device as veneer.store= names it.",
+		func(c *Config, v string, _ bool) (err error) { c.State, err = ParsePlace(v); return err }},
+	{"veneer.missing-upper", "wait|fail|ephemeral|create", "When the state is missing, full, broken or another machine's: wait for its device without a deadline, fail as veneer.on-fail= says, go on in memory and say so loudly, or make one on the store's disk.",
+		func(c *Config, v string, _ bool) (err error) { c.Missing, err = ParseMissing(v); return err }},
+	{"veneer.on-fail", "poweroff|reboot|halt|shell|ephemeral", "What happens when a step fails; shell needs an initramfs with a rescue shell; ephemeral goes on without the state where the state has failed, and reboots elsewhere.",
 		func(c *Config, v string, _ bool) (err error) { c.OnFail, err = ParseOnFail(v); return err }},
 	{"veneer.wait", "SECONDS", "One deadline for every device that has to appear (30 seconds; a unit may follow: 500ms, 2m).",
 		func(c *Config, v string, _ bool) (err error) { c.Wait, err = parseSeconds(v); return err }},
@@ -40,7 +44,19 @@ var params = []Param{
 			return nil
 		}},
 	{"veneer.toram", "", "Not supported by this version; refused.", refuse("copying the images to RAM")},
-	{"veneer.reset", "SCOPE", "Not supported by this version; refused.", refuse("reset")},
+	{"veneer.reset", "SCOPE[,keep=WHAT]...[,secure][,token=TOKEN]", "Reset what is kept, as 'veneer reset' does: all, etc, data, upper or a path; keep may be given more than once. Carried out once, however long it stays on the line, until it changes or a boot goes without it; TOKEN only makes it another one.",
+		func(c *Config, v string, _ bool) error {
+			r, err := ParseReset(v)
+			r.Off = c.Reset.Off
+			c.Reset = r
+			return err
+		}},
+	{"systemd.factory_reset", "", "The same as veneer.reset=all; 0 also turns down what the firmware asks for.",
+		func(c *Config, v string, has bool) error {
+			return c.aliasReset("systemd.factory_reset", ScopeAll, v, has)
+		}},
+	{"rd.overlay.reset", "", "The same as veneer.reset=upper, as dracut has it.",
+		func(c *Config, v string, has bool) error { return c.aliasReset("rd.overlay.reset", ScopeUpper, v, has) }},
 	{"init", "PATH", "The program that becomes PID 1 of the merged root, instead of the first of /sbin/init, /usr/lib/systemd/systemd, /etc/init, /bin/init; the last one counts, as it does for the kernel.",
 		func(c *Config, v string, _ bool) error {
 			if !path.IsAbs(v) || strings.ContainsRune(v, 0) {

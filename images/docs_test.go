@@ -43,6 +43,8 @@ func fields(prefix string, t reflect.Type) []string {
 			list = append(list, fields(name+".", kind)...)
 		case kind.Kind() == reflect.String:
 			list = append(list, name+" string")
+		case kind.Kind() == reflect.Bool:
+			list = append(list, name+" boolean")
 		default:
 			list = append(list, name+" number")
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"veneer/images/canonical"
+	"veneer/overlay/rule"
 )
 
 // ErrNewerFormat is the error of a manifest whose format is newer than Format.
@@ -30,13 +31,32 @@ func (m *Manifest) walk(c *canonical.Coder) {
 		canonical.String(c, "upper", &m.Root.Upper)
 		canonical.String(c, "size", &m.Root.Size)
 		canonical.String(c, "on-fail", &m.Root.OnFail)
+		canonical.String(c, "base-change", &m.Root.BaseChange)
 	})
+	c.Object("state", m.State.walk)
+	canonical.List(c, "rules", &m.Rules, rule.MaxRules, func(c *canonical.Coder, r *rule.Rule) { r.Walk(c) })
 	canonical.String(c, "corruption", &m.Corruption)
 	canonical.List(c, "images", &m.Images, maxImages, func(c *canonical.Coder, img *Image) { img.walk(c) })
 	canonical.List(c, "tools", &m.Tools, maxTools, func(c *canonical.Coder, t *Tool) {
 		canonical.String(c, "name", &t.Name)
 		canonical.String(c, "version", &t.Version)
 	})
+}
+
+func (s *State) walk(c *canonical.Coder) {
+	canonical.String(c, "place", &s.Place)
+	canonical.String(c, "missing", &s.Missing)
+	c.Bool("create", &s.Create)
+	c.Bool("grow", &s.Grow)
+	canonical.String(c, "filesystem", &s.FileSystem)
+	canonical.String(c, "size", &s.Size)
+	canonical.String(c, "unlock", &s.Unlock)
+	canonical.String(c, "key-file", &s.KeyFile)
+	canonical.Number(c, "tries", &s.Tries)
+	canonical.Number(c, "warning", &s.Warning)
+	canonical.Number(c, "critical", &s.Critical)
+	canonical.String(c, "full", &s.Full)
+	canonical.Strings(c, "rule-paths", &s.RulePaths, maxRulePaths)
 }
 
 func (f *File) walk(c *canonical.Coder) {

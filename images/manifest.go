@@ -1,5 +1,7 @@
 package images
 
+import "veneer/overlay/rule"
+
 // Format is the manifest format that this version writes and the newest it reads.
 const Format = 1
 
@@ -11,17 +13,19 @@ const (
 
 // Manifest names a set of images that boot together. Its canonical encoding is what the signature covers.
 type Manifest struct {
-	Format       int        `json:"format"`
-	Name         string     `json:"name"`
-	Version      string     `json:"version"`
-	Epoch        uint64     `json:"epoch"`        // anti-downgrade counter
-	Architecture string     `json:"architecture"` // Go's name: amd64, arm64
-	Kernel       Kernel     `json:"kernel"`
-	Initramfs    File       `json:"initramfs"`
-	Root         Root       `json:"root"`
-	Corruption   Corruption `json:"corruption"`
-	Images       []Image    `json:"images"` // bottom of the stack first
-	Tools        []Tool     `json:"tools"`  // the programs that shaped the bytes, by name
+	Format       int         `json:"format"`
+	Name         string      `json:"name"`
+	Version      string      `json:"version"`
+	Epoch        uint64      `json:"epoch"`        // anti-downgrade counter
+	Architecture string      `json:"architecture"` // Go's name: amd64, arm64
+	Kernel       Kernel      `json:"kernel"`
+	Initramfs    File        `json:"initramfs"`
+	Root         Root        `json:"root"`
+	State        State       `json:"state"`
+	Rules        []rule.Rule `json:"rules"` // what happens to single paths, by path
+	Corruption   Corruption  `json:"corruption"`
+	Images       []Image     `json:"images"` // bottom of the stack first
+	Tools        []Tool      `json:"tools"`  // the programs that shaped the bytes, by name
 }
 
 // Kernel is the kernel of the set.
@@ -39,9 +43,27 @@ type File struct {
 
 // Root is the policy for the merged root.
 type Root struct {
-	Upper  string `json:"upper"`   // "tmpfs"
-	Size   string `json:"size"`    // of the tmpfs: bytes with K, M, G, or a percentage of RAM
-	OnFail string `json:"on-fail"` // poweroff, reboot, halt, shell
+	Upper      string          `json:"upper"`       // tmpfs, persistent
+	Size       string          `json:"size"`        // of the tmpfs: bytes with K, M, G, or a percentage of RAM
+	OnFail     string          `json:"on-fail"`     // poweroff, reboot, halt, shell, ephemeral
+	BaseChange rule.BaseChange `json:"base-change"` // of a persistent upper; empty for merge
+}
+
+// State is the policy for what outlives a boot.
+type State struct {
+	Place      string   `json:"place"`      // none, store, or DEVICE[:/DIR] as on the kernel command line
+	Missing    string   `json:"missing"`    // wait, fail, ephemeral
+	Create     bool     `json:"create"`     // make a partition at the end of the store's disk, or a file system on an empty one
+	Grow       bool     `json:"grow"`       // to the room that the disk has
+	FileSystem string   `json:"filesystem"` // of what is made: ext4, btrfs, xfs
+	Size       string   `json:"size"`       // of what is made: bytes with K, M, G; empty for all there is
+	Unlock     string   `json:"unlock"`     // how what is made is encrypted: none, tpm2, key-file, passphrase, random
+	KeyFile    string   `json:"key-file"`   // DEVICE:/PATH, of key-file
+	Tries      int      `json:"tries"`      // boots that are not blessed before the last good snapshot comes back; 0 for never
+	Warning    int      `json:"warning"`    // percent of the room, from where on status warns
+	Critical   int      `json:"critical"`   // percent, from where on it is told as an error
+	Full       string   `json:"full"`       // at critical: nothing, read-only
+	RulePaths  []string `json:"rule-paths"` // globs of paths for which the site may make rules of its own
 }
 
 // Corruption is what dm-verity does when a block read after boot does not match its hash.

@@ -10,6 +10,7 @@ import (
 
 	"veneer/boot"
 	"veneer/images/canonical"
+	"veneer/overlay/rule"
 )
 
 // Limits of a manifest.
@@ -18,7 +19,10 @@ const (
 	maxImages   = 500     // what overlayfs stacks
 	maxName     = 255
 	maxTools    = 64
-	blockSize   = 4096
+	maxTries    = 100
+
+	maxRulePaths = 64
+	blockSize    = 4096
 )
 
 // CheckID reports whether s is the ID of an image: 64 hexadecimal digits in lower case.
@@ -65,7 +69,13 @@ func (m Manifest) Validate() error {
 	if m.Architecture != "amd64" && m.Architecture != "arm64" {
 		bad("architecture: %q is neither amd64 nor arm64", clip(m.Architecture))
 	}
-	errs = append(errs, m.Kernel.File.check("kernel"), m.Initramfs.check("initramfs"), m.Root.check())
+	errs = append(errs, m.Kernel.File.check("kernel"), m.Initramfs.check("initramfs"), m.Root.check(), m.State.Check())
+	if m.Root.Upper == string(boot.UpperPersistent) && !m.State.Declared() {
+		bad("root.upper: %q needs a state to be kept in: state.place", m.Root.Upper)
+	}
+	if err := rule.CheckSet(m.Rules, m.State.Declared()); err != nil {
+		bad("rules: %w", err)
+	}
 	switch m.Corruption {
 	case EIO, Restart, Panic:
 	default:
@@ -118,6 +128,11 @@ func (r Root) check() error {
 	}
 	if _, err := boot.ParseOnFail(r.OnFail); err != nil {
 		errs = append(errs, fmt.Errorf("root.on-fail: %w", err))
+	}
+	switch r.BaseChange {
+	case "", rule.MergeChange, rule.Keep, rule.Quarantine, rule.Reset:
+	default:
+		errs = append(errs, fmt.Errorf("root.base-change: %q is none of merge, keep, quarantine, reset", clip(string(r.BaseChange))))
 	}
 	return errors.Join(errs...)
 }

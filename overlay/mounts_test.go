@@ -40,12 +40,17 @@ func write(t *testing.T, name, content string, mode os.FileMode) {
 
 func stackAt(t *testing.T, dir string, lowers ...string) string {
 	t.Helper()
-	s := Stack{Lowers: lowers, Upper: boot.Upper{Kind: boot.UpperTmpfs}, Bytes: 1 << 20, UpperDir: filepath.Join(dir, "up:p,e\\r"),
+	s := Stack{Lowers: lowers, Upper: boot.Upper{Kind: boot.UpperTmpfs}, UpperDir: filepath.Join(dir, "up:p,e\\r"),
 		LinkDir: filepath.Join(dir, "links"), Target: filepath.Join(dir, "root")}
+	volatile, err := Volatile(s.UpperDir, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ops, err := Plan(s)
 	if err != nil {
 		t.Fatal(err)
 	}
+	ops = append(volatile, ops...)
 	for _, op := range ops {
 		if err := (mount.Kernel{}).Apply(op); err != nil {
 			t.Fatalf("%s: %v", op, err)

@@ -49,54 +49,90 @@ func escape(path string) string {
 type Stack struct {
 	Lowers   []string // mounted file systems, bottom first
 	Upper    boot.Upper
-	Bytes    int64  // of the tmpfs
-	UpperDir string // where the upper's own file system is mounted
+	UpperDir string // holds the upper's two directories: upper and work of a tmpfs, fs and work in a state
 	LinkDir  string // where short names for the lowers may be made
 	Target   string
 	ReadOnly bool
 }
 
-// Plan returns the operations that make the merged root s.Target.
-//
-//	upper=tmpfs: a tmpfs of its own at UpperDir (never /run, which is sized for other things), with a size, because a tmpfs
-//	             without one ends in the OOM killer instead of ENOSPC; on it upper/ and work/
-//	root:        overlay of the lowers, with redirect_dir=on: the upper never meets another lower, so that directories of
-//	             the base can be renamed as on an ordinary file system
-//
-// Where the lowers' paths do not fit in the options of mount(2), each gets a short link in LinkDir and the overlay is mounted
-// from there.
+// The options of overlayfs. A volatile upper never meets another lower, so that directories of the base can be renamed in it as on
+// an ordinary file system. An upper that is kept will: whatever points into a lower (an index, an origin that is relied on, a
+// redirect, data that stays below) would then point to nowhere, or to something else
+// (Documentation/filesystems/overlayfs.rst, "Changes to underlying filesystems").
+const (
+	volatileOptions = ",redirect_dir=on,index=off,metacopy=off"
+	keptOptions     = "," + KeptOptions
+)
+
+// KeptOptions are the options of every upper that outlives a boot, as a stamp remembers them.
+const KeptOptions = "index=off,nfs_export=off,redirect_dir=off,metacopy=off"
+
+// The directories of an upper that is kept, beside each other.
+const (
+	KeptUpper = "fs"
+	KeptWork  = "work"
+)
+
+// Volatile returns the operations that make the memory for what is gone at the next boot, a tmpfs of its own at dir: never /run,
+// which is sized for other things, and never without a size, which would end in the OOM killer instead of ENOSPC.
+func Volatile(dir string, bytes int64) ([]mount.Op, error) {
+	if bytes <= 0 {
+		return nil, errors.New("a tmpfs upper needs a size, or a full upper would end in the OOM killer")
+	}
+	return []mount.Op{
+		mount.Mkdir{Path: dir, Mode: 0o755},
+		mount.Mount{Type: "tmpfs", Source: "veneer-upper", Target: dir, Flags: mount.NoAtime,
+			Data: "mode=0755,size=" + strconv.FormatInt(bytes, 10)},
+	}, nil
+}
+
+// Plan returns the operations that make the merged root s.Target: an overlay of the lowers, with the upper on the tmpfs that
+// Volatile made at s.UpperDir, or in the directory of a state that is kept.
 func Plan(s Stack) ([]mount.Op, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	ops := []mount.Op{
-		mount.Mkdir{Path: s.UpperDir, Mode: 0o755},
-		mount.Mount{Type: "tmpfs", Source: "veneer-upper", Target: s.UpperDir, Flags: mount.NoAtime,
-			Data: "mode=0755,size=" + strconv.FormatInt(s.Bytes, 10)},
-		mount.Mkdir{Path: path.Join(s.UpperDir, "upper"), Mode: 0o755},
-		mount.Mkdir{Path: path.Join(s.UpperDir, "work"), Mode: 0o700},
+	upper, tail := "upper", volatileOptions
+	if s.Upper.Kind == boot.UpperPersistent {
+		upper, tail = KeptUpper, keptOptions
 	}
-	l := Layers{s.Lowers, path.Join(s.UpperDir, "upper"), path.Join(s.UpperDir, "work")}
-	const tail = ",redirect_dir=on,index=off,metacopy=off"
-	root := mount.Mount{Type: "overlay", Source: "overlay", Target: s.Target, Data: l.Data() + tail}
-	if len(root.Data) > maxOptions {
-		ops = append(ops, s.links()...)
-		root.Dir, l.Lowers = s.LinkDir, linkNames(len(s.Lowers))
-		if root.Data = l.Data() + tail; len(root.Data) > maxOptions {
-			return nil, fmt.Errorf("%d layers do not fit in the %d bytes of options that mount(2) takes", len(s.Lowers), maxOptions)
-		}
+	l := Layers{s.Lowers, path.Join(s.UpperDir, upper), path.Join(s.UpperDir, KeptWork)}
+	ops := []mount.Op{mount.Mkdir{Path: l.Upper, Mode: 0o755}, mount.Mkdir{Path: l.Work, Mode: 0o700}}
+	if s.Upper.Kind == boot.UpperPersistent {
+		ops = nil // made durably, with what they were stamped with
 	}
+	links, root, err := stacked(l, tail, s.LinkDir)
+	if err != nil {
+		return nil, err
+	}
+	root.Target = s.Target
 	if s.ReadOnly {
 		root.Flags = mount.ReadOnly
 	}
-	return append(ops, mount.Mkdir{Path: s.Target, Mode: 0o755}, root), nil
+	return append(append(ops, links...), mount.Mkdir{Path: s.Target, Mode: 0o755}, root), nil
 }
 
-// links gives each lower a short name in LinkDir, from which the overlay is then mounted.
-func (s Stack) links() []mount.Op {
-	ops := []mount.Op{mount.Mkdir{Path: s.LinkDir, Mode: 0o755}}
-	for i, name := range linkNames(len(s.Lowers)) {
-		ops = append(ops, mount.Symlink{Content: s.Lowers[i], Path: path.Join(s.LinkDir, name)})
+// stacked returns the mount of an overlay, but for its target. Where the lowers' paths do not fit in the options of mount(2), each
+// gets a short link in linkDir and the overlay is mounted from there.
+func stacked(l Layers, tail, linkDir string) (links []mount.Op, m mount.Mount, err error) {
+	m = mount.Mount{Type: "overlay", Source: "overlay", Data: l.Data() + tail}
+	if len(m.Data) <= maxOptions {
+		return nil, m, nil
+	}
+	links = linked(linkDir, l.Lowers)
+	n := len(l.Lowers)
+	m.Dir, l.Lowers = linkDir, linkNames(n)
+	if m.Data = l.Data() + tail; len(m.Data) > maxOptions {
+		return nil, m, fmt.Errorf("%d layers do not fit in the %d bytes of options that mount(2) takes", n, maxOptions)
+	}
+	return links, m, nil
+}
+
+// linked gives each lower a short name in dir, from which the overlay is then mounted.
+func linked(dir string, lowers []string) []mount.Op {
+	ops := []mount.Op{mount.Mkdir{Path: dir, Mode: 0o755}}
+	for i, name := range linkNames(len(lowers)) {
+		ops = append(ops, mount.Symlink{Content: lowers[i], Path: path.Join(dir, name)})
 	}
 	return ops
 }
@@ -115,10 +151,8 @@ func (s Stack) check() error {
 		return errors.New("a root needs a base")
 	case len(s.Lowers) > MaxLayers:
 		return fmt.Errorf("%d layers are more than the %d that overlayfs stacks", len(s.Lowers), MaxLayers)
-	case s.Upper.Kind != boot.UpperTmpfs:
-		return fmt.Errorf("upper %q is not supported by this version; want tmpfs", s.Upper.Kind)
-	case s.Bytes <= 0:
-		return errors.New("a tmpfs upper needs a size, or a full upper would end in the OOM killer")
+	case s.Upper.Kind != boot.UpperTmpfs && s.Upper.Kind != boot.UpperPersistent:
+		return fmt.Errorf("upper %q is neither tmpfs nor persistent", s.Upper.Kind)
 	}
 	for _, p := range append([]string{s.UpperDir, s.LinkDir, s.Target}, s.Lowers...) {
 		if !path.IsAbs(p) {

@@ -17,7 +17,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files")
 
 func good(layers int) Stack {
-	s := Stack{Upper: boot.Upper{Kind: boot.UpperTmpfs}, Bytes: 64 << 20, UpperDir: "/run/veneer/upper", LinkDir: "/run/veneer/lower",
+	s := Stack{Upper: boot.Upper{Kind: boot.UpperTmpfs}, UpperDir: "/run/veneer/upper", LinkDir: "/run/veneer/lower",
 		Target: "/sysroot", Lowers: []string{"/run/veneer/base"}}
 	for i := range layers {
 		s.Lowers = append(s.Lowers, fmt.Sprintf("/run/veneer/layers/%064x", i))
@@ -28,10 +28,12 @@ func good(layers int) Stack {
 func TestPlansAreTheGoldenOnes(t *testing.T) {
 	odd := good(0)
 	odd.Lowers = []string{`/l/a:b`, `/l/c,d`, `/l/e\f`, `/l/g h`, "/l/i'j"}
+	kept := good(1)
+	kept.Upper.Kind, kept.UpperDir = boot.UpperPersistent, "/run/veneer/state/upper"
 	readOnly := good(1)
 	readOnly.ReadOnly = true
 	for name, s := range map[string]Stack{"base-alone": good(0), "one-layer": good(1), "64-layers-get-short-links": good(64),
-		"odd-names-are-escaped": odd, "read-only": readOnly} {
+		"odd-names-are-escaped": odd, "read-only": readOnly, "persistent": kept} {
 		t.Run(name, func(t *testing.T) {
 			ops, err := Plan(s)
 			if err != nil {
@@ -67,8 +69,7 @@ func TestStacksThatCannotBeMadeAreRefused(t *testing.T) {
 	}{
 		"no base at all":                  {func(s *Stack) { s.Lowers = nil }, "needs a base"},
 		"more layers than overlayfs":      {func(s *Stack) { *s = good(MaxLayers) }, "more than the 500"},
-		"an upper without a size":         {func(s *Stack) { s.Bytes = 0 }, "OOM"},
-		"an upper of another kind":        {func(s *Stack) { s.Upper.Kind = "disk" }, "not supported"},
+		"an upper of another kind":        {func(s *Stack) { s.Upper.Kind = "disk" }, "neither tmpfs nor persistent"},
 		"a relative lower":                {func(s *Stack) { s.Lowers[0] = "base" }, "not absolute"},
 		"an upper inside a lower":         {func(s *Stack) { s.UpperDir = s.Lowers[0] + "/up" }, "lie in one another"},
 		"a lower inside the upper":        {func(s *Stack) { s.Lowers[0] = s.UpperDir + "/base" }, "lie in one another"},

@@ -44,6 +44,7 @@ type Env struct {
 	Keys          []Key
 	AllowUnsigned bool
 	Paper         bool   // a plan: nothing is mounted, so no signature is asked for
+	BootID        string // of the running kernel
 	RAM           int64  // bytes
 	Arch          string // of this machine, in Go's names; "" is any
 }
@@ -59,7 +60,8 @@ type Root struct {
 //   - waits for the store's device, under one deadline, and mounts it read-only
 //   - chooses a deployment, checks the signature of its manifest with the keys of the initramfs
 //   - attaches each image through dm-verity and mounts it
-//   - stacks the upper over them and checks that the result can be run
+//   - brings up the state, if there is to be one, does what it was asked to do, and makes what it keeps fit for this base
+//   - stacks the upper over the images, applies the rules for single paths, and checks that the result can be run
 //
 // What it does is kept in r for Unwind; what it found is in r.Record.
 func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
@@ -106,7 +108,8 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	if err != nil {
 		return Root{}, err
 	}
-	dir, err := Do(ctx, r, StepStackRoot, func(context.Context) (string, error) { return stack(r, m, lowers, man.Root, env) })
+	base := newBase(env, device, store.dir, man, serial, lowers)
+	dir, err := makeRoot(ctx, r, m, base, man)
 	if err != nil {
 		return Root{}, err
 	}
@@ -226,6 +229,8 @@ func checkManifest(r *Runner, store storeTree, serial string, env Env) (images.M
 	d := &r.Record.Deployment
 	d.Name, d.Version, d.Epoch, d.Architecture, d.Manifest = man.Name, man.Version, man.Epoch, man.Architecture, hex.EncodeToString(sum[:])
 	r.Record.Verified.Corruption = man.Corruption
+	r.Record.Watermarks = Watermarks{man.State.Warning, man.State.Critical, man.State.Full}
+	r.Record.Boots.Tries = man.State.Tries
 	if !env.OnFailAsked && man.Root.OnFail != "" {
 		r.OnFail = boot.OnFail(man.Root.OnFail)
 	}

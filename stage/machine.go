@@ -7,6 +7,7 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/overlay"
 	"veneer/overlay/mount"
 )
 
@@ -32,6 +33,20 @@ type Machine interface {
 
 	// Files is the tree below a directory of the machine.
 	Files(dir string) fs.FS
+
+	StateMachine
+
+	// OpenState opens the directory of a state that is mounted at dir.
+	OpenState(dir string, owner Owner) (StateDir, error)
+
+	// ResetRequested reports whether the firmware asks for a reset (systemd's FactoryResetRequest).
+	ResetRequested() bool
+
+	// Look finds what a stack of images has at a path, see overlay.Look.
+	Look(lowers []string, name string) (overlay.Found, error)
+
+	// StateName is the name that stands for a path of the merged root in a state.
+	StateName(path string) string
 
 	// CheckRoot finds the program that becomes PID 1 in the merged root, see overlay.CheckRoot.
 	CheckRoot(root, asked string) (string, error)

@@ -31,6 +31,13 @@ type Record struct {
 	Verified   Verified   `json:"verified"`
 	Images     []Attached `json:"images"` // bottom of the stack first
 	Upper      Upper      `json:"upper"`
+	State      State      `json:"state"`
+	Rules      []Rule     `json:"rules"`    // in force, in the order of their paths
+	Merges     []Merge    `json:"merges"`   // base changes that this boot carried into an upper
+	Requests   []Request  `json:"requests"` // orders of the running system that this boot met
+	Identity   []Identity `json:"identity"` // what makes this machine itself
+	Boots      Boots      `json:"boots"`
+	Watermarks Watermarks `json:"watermarks"`
 	Init       string     `json:"init"`     // what PID 1 became
 	Degraded   []Degraded `json:"degraded"` // empty: nothing is less than was asked for
 	Steps      []Step     `json:"steps"`
@@ -76,11 +83,82 @@ type Attached struct {
 	Mount      string      `json:"mount"`  // /run/veneer/base
 }
 
-// Upper is the writable layer.
+// Upper is the writable layer of the root: its directory is Mount/upper on a tmpfs, Mount/fs where it persists.
 type Upper struct {
-	Kind  string `json:"kind"`
+	Kind  string `json:"kind"` // tmpfs or persistent
 	Size  int64  `json:"size"` // bytes
 	Mount string `json:"mount"`
+}
+
+// Kinds of State.
+const (
+	StateNone       = "none"       // nothing is kept, and nothing was to be
+	StatePersistent = "persistent" // what the rules say is kept
+	StateEphemeral  = "ephemeral"  // nothing is kept, although it was asked for: see Why
+)
+
+// State is where this machine keeps what survives a boot.
+type State struct {
+	Kind       string `json:"kind"`
+	Reference  string `json:"reference"` // as asked for: LABEL=STATE, or "store"
+	Device     string `json:"device"`    // as found
+	FileSystem string `json:"filesystem"`
+	Dir        string `json:"dir"`
+	Mount      string `json:"mount"` // where the directory is seen
+	Why        string `json:"why"`   // this kind
+}
+
+// Rule is what happens to one path, as it was applied.
+type Rule struct {
+	Path   string `json:"path"`
+	Action string `json:"action"` // persist, merge, ephemeral, read-only or mask
+	Form   string `json:"form"`   // bind or overlay; empty where nothing is mounted from elsewhere
+	Source string `json:"source"` // bind: the directory that is seen at Path; overlay: the one that holds fs and work
+	Upper  string `json:"upper"`  // of an overlay: tmpfs or persistent
+	Origin string `json:"origin"` // who said so: base, site or default
+}
+
+// Merge is a base change that was carried into the upper of one path, in numbers of verdicts.
+type Merge struct {
+	Path         string `json:"path"`
+	From         string `json:"from"` // ID of the base that the upper was written on
+	To           string `json:"to"`
+	KeptLocal    int    `json:"kept-local"`
+	TookNew      int    `json:"took-new"`
+	Pruned       int    `json:"pruned"`
+	DeletedLocal int    `json:"deleted-local"`
+	Merged       int    `json:"merged"`
+	Conflict     int    `json:"conflict"`
+	TypeClash    int    `json:"type-clash"`
+	Report       string `json:"report"` // the file that lists them path by path
+}
+
+// Request is an order for this boot, and what became of it.
+type Request struct {
+	ID      string `json:"id"`
+	Kind    string `json:"kind"`
+	Outcome string `json:"outcome"`
+	Error   string `json:"error,omitempty"`
+}
+
+// Boots counts boots with a state that nobody has found good yet.
+type Boots struct {
+	Attempts int `json:"attempts"` // since the last bless, with this one
+	Tries    int `json:"tries"`    // after so many the last good snapshot comes back; 0: never
+}
+
+// Watermarks are the manifest's policy for what fills up. The zero value means the defaults.
+type Watermarks struct {
+	Warning  int    `json:"warning"`  // percent of the room
+	Critical int    `json:"critical"` // percent
+	Full     string `json:"full"`     // at critical: "" for nothing, or read-only
+}
+
+// Identity is one thing that tells this machine from its sisters.
+type Identity struct {
+	Name string `json:"name"` // of the preset: machine-id
+	Mode string `json:"mode"`
+	What string `json:"what"` // was done
 }
 
 // Degraded is one thing that is less than was asked for.
@@ -135,6 +213,24 @@ func (r *Record) walk(c *canonical.Coder) {
 		canonical.Number(c, "size", &r.Upper.Size)
 		canonical.String(c, "mount", &r.Upper.Mount)
 	})
+	c.Object("state", r.State.walk)
+	canonical.List(c, "rules", &r.Rules, math.MaxInt, func(c *canonical.Coder, rule *Rule) { rule.walk(c) })
+	canonical.List(c, "merges", &r.Merges, math.MaxInt, func(c *canonical.Coder, m *Merge) { m.walk(c) })
+	canonical.List(c, "requests", &r.Requests, math.MaxInt, func(c *canonical.Coder, q *Request) { q.walk(c) })
+	canonical.List(c, "identity", &r.Identity, math.MaxInt, func(c *canonical.Coder, i *Identity) {
+		canonical.String(c, "name", &i.Name)
+		canonical.String(c, "mode", &i.Mode)
+		canonical.String(c, "what", &i.What)
+	})
+	c.Object("boots", func(c *canonical.Coder) {
+		canonical.Number(c, "attempts", &r.Boots.Attempts)
+		canonical.Number(c, "tries", &r.Boots.Tries)
+	})
+	c.Object("watermarks", func(c *canonical.Coder) {
+		canonical.Number(c, "warning", &r.Watermarks.Warning)
+		canonical.Number(c, "critical", &r.Watermarks.Critical)
+		canonical.String(c, "full", &r.Watermarks.Full)
+	})
 	canonical.String(c, "init", &r.Init)
 	canonical.List(c, "degraded", &r.Degraded, math.MaxInt, func(c *canonical.Coder, d *Degraded) {
 		canonical.String(c, "what", &d.What)
@@ -167,4 +263,44 @@ func (a *Attached) walk(c *canonical.Coder) {
 	canonical.Number(c, "size", &a.Size)
 	canonical.String(c, "device", &a.Device)
 	canonical.String(c, "mount", &a.Mount)
+}
+
+func (s *State) walk(c *canonical.Coder) {
+	canonical.String(c, "kind", &s.Kind)
+	canonical.String(c, "reference", &s.Reference)
+	canonical.String(c, "device", &s.Device)
+	canonical.String(c, "filesystem", &s.FileSystem)
+	canonical.String(c, "dir", &s.Dir)
+	canonical.String(c, "mount", &s.Mount)
+	canonical.String(c, "why", &s.Why)
+}
+
+func (r *Rule) walk(c *canonical.Coder) {
+	canonical.String(c, "path", &r.Path)
+	canonical.String(c, "action", &r.Action)
+	canonical.String(c, "form", &r.Form)
+	canonical.String(c, "source", &r.Source)
+	canonical.String(c, "upper", &r.Upper)
+	canonical.String(c, "origin", &r.Origin)
+}
+
+func (m *Merge) walk(c *canonical.Coder) {
+	canonical.String(c, "path", &m.Path)
+	canonical.String(c, "from", &m.From)
+	canonical.String(c, "to", &m.To)
+	canonical.Number(c, "kept-local", &m.KeptLocal)
+	canonical.Number(c, "took-new", &m.TookNew)
+	canonical.Number(c, "pruned", &m.Pruned)
+	canonical.Number(c, "deleted-local", &m.DeletedLocal)
+	canonical.Number(c, "merged", &m.Merged)
+	canonical.Number(c, "conflict", &m.Conflict)
+	canonical.Number(c, "type-clash", &m.TypeClash)
+	canonical.String(c, "report", &m.Report)
+}
+
+func (q *Request) walk(c *canonical.Coder) {
+	canonical.String(c, "id", &q.ID)
+	canonical.String(c, "kind", &q.Kind)
+	canonical.String(c, "outcome", &q.Outcome)
+	c.Optional("error", &q.Error)
 }

@@ -22,7 +22,13 @@ const (
 	StepCheckManifest  = "check manifest"
 	StepAttach         = "attach images"
 	StepMountImages    = "mount images"
+	StepFindState      = "find state"
+	StepPrepareState   = "prepare state"
+	StepRequests       = "carry out requests"
+	StepUppers         = "prepare uppers"
 	StepStackRoot      = "stack root"
+	StepRules          = "apply rules"
+	StepIdentity       = "set identity"
 	StepCheckRoot      = "check root"
 	StepHandOver       = "hand over"
 	StepSwitchRoot     = "switch root"
@@ -32,7 +38,8 @@ const (
 
 // Steps lists the steps of a boot in order.
 var Steps = []string{StepEarlyMounts, StepCommandLine, StepDrivers, StepFindStore, StepMountStore, StepChoose, StepCheckManifest,
-	StepAttach, StepMountImages, StepStackRoot, StepCheckRoot, StepHandOver, StepSwitchRoot}
+	StepAttach, StepMountImages, StepFindState, StepPrepareState, StepRequests, StepUppers, StepStackRoot, StepRules, StepIdentity,
+	StepCheckRoot, StepHandOver, StepSwitchRoot}
 
 // Level says who wants to see a line.
 type Level int
@@ -73,10 +80,16 @@ func (r *Runner) Step() string { return r.step }
 // Do runs one step: prints and records it with its time, and wraps its error in a *StepError.
 func Do[T any](ctx context.Context, r *Runner, name string, fn func(context.Context) (T, error)) (T, error) {
 	var result T
+	err := r.do(name, func() (err error) { result, err = fn(ctx); return err })
+	return result, err
+}
+
+// do is Do for any type: PID 1 has one copy of it.
+func (r *Runner) do(name string, fn func() error) error {
 	r.step = name
 	if r.Before != nil {
 		if err := r.Before(name); err != nil {
-			return result, &StepError{name, err}
+			return &StepError{name, err}
 		}
 	}
 	if r.Stuck != nil {
@@ -87,7 +100,7 @@ func Do[T any](ctx context.Context, r *Runner, name string, fn func(context.Cont
 		defer time.AfterFunc(bound, func() { r.Stuck(name) }).Stop()
 	}
 	start := r.uptime()
-	result, err := fn(ctx)
+	err := fn()
 	step := Step{Name: name, Start: MicrosOf(start), Took: MicrosOf(r.uptime() - start)}
 	where := fmt.Sprintf("[%2d/%d] %s ...", slices.Index(Steps, name)+1, len(Steps), name)
 	if err != nil {
@@ -98,7 +111,7 @@ func Do[T any](ctx context.Context, r *Runner, name string, fn func(context.Cont
 		r.log(Good, fmt.Sprintf("%s ok %s", where, inMillis(step.Took.Duration())))
 	}
 	r.Record.Steps = append(r.Record.Steps, step)
-	return result, err
+	return err
 }
 
 // Detailf prints a line for veneer.debug, and where nobody asked for details does not even make it.
@@ -112,6 +125,21 @@ func (r *Runner) Detailf(format string, args ...any) {
 func (r *Runner) Degrade(what, why string) {
 	r.Record.Degraded = append(r.Record.Degraded, Degraded{what, why})
 	r.log(Bad, "degraded: "+what+": "+why)
+}
+
+// Noticef prints for everyone what was done to a disk.
+func (r *Runner) Noticef(format string, args ...any) { r.log(Bad, fmt.Sprintf(format, args...)) }
+
+// mark is the place up to which unwindTo takes things back.
+func (r *Runner) mark() int { return len(r.undo) }
+
+// unwindTo takes back what was done since mark, last first.
+func (r *Runner) unwindTo(mark int) error {
+	earlier := r.undo[:mark]
+	r.undo = r.undo[mark:]
+	err := r.Unwind()
+	r.undo = earlier
+	return err
 }
 
 // OnUndo keeps undo for Unwind.

@@ -1,14 +1,17 @@
 package stage
 
 import (
+	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"veneer/boot"
 	"veneer/images"
 	"veneer/overlay"
 	"veneer/overlay/mount"
+	"veneer/overlay/rule"
 )
 
 // attachedImage is an image with its block device, not yet mounted.
@@ -67,19 +70,57 @@ func mountImages(r *Runner, m Machine, attached []attachedImage) ([]string, erro
 	return lowers, nil
 }
 
-func stack(r *Runner, m Machine, lowers []string, policy images.Root, env Env) (string, error) {
-	upper, err := chooseUpper(env.Config.Upper, policy)
+// makeRoot stacks what is writable over the images.
+func makeRoot(ctx context.Context, r *Runner, m Machine, b bootBase, man images.Manifest) (string, error) {
+	p, err := policyOf(b.env.Config, man)
 	if err != nil {
+		return "", &StepError{StepStackRoot, err}
+	}
+	// Memory that nobody needs is not asked for.
+	made := int64(0)
+	memory := func() error {
+		if made > 0 {
+			return nil
+		}
+		made, err = makeMemory(r, m, p.upper, b.env.RAM)
+		return err
+	}
+	var k kept
+	if p.place.Kind == boot.NoState {
+		r.Record.State = State{Kind: StateNone}
+		if k.rules, err = rule.InForce(p.rules, nil, nil); err == nil {
+			k.places, err = placesOf(m, b.lowers, k.rules, b.base.Serial, StateMount)
+		}
+		if err != nil {
+			return "", &StepError{StepStackRoot, err}
+		}
+	} else if k, err = keepState(ctx, r, m, b, p, memory); err != nil {
 		return "", err
 	}
+	dir, err := Do(ctx, r, StepStackRoot, func(context.Context) (string, error) {
+		if p.upper.Kind == boot.UpperTmpfs || slices.ContainsFunc(k.rules, func(e rule.Effective) bool { return e.Action == rule.Ephemeral }) {
+			if err := memory(); err != nil {
+				return "", err
+			}
+		}
+		return stack(r, m, b, p.upper, made)
+	})
+	if err != nil || len(k.places) == 0 {
+		return dir, err
+	}
+	_, err = Do(ctx, r, StepRules, func(ctx context.Context) (struct{}, error) { return struct{}{}, applyRules(ctx, r, m, k, p.upper.Kind) })
+	return dir, err
+}
+
+func stack(r *Runner, m Machine, b bootBase, upper boot.Upper, memory int64) (string, error) {
 	if err := m.Modules("overlay"); err != nil {
 		return "", err
 	}
-	s := overlay.Stack{Lowers: lowers, Upper: upper, Bytes: upper.Size.Of(env.RAM), UpperDir: UpperDir, LinkDir: linkDir,
-		Target: RootDir, ReadOnly: env.Config.ReadOnly}
-	if s.Bytes > env.RAM {
-		return "", fmt.Errorf("tmpfs upper of %s is larger than the %d MiB of RAM: it would end in the OOM killer; ask for less", upper.Size, env.RAM>>20)
+	at := UpperDir
+	if upper.Kind == boot.UpperPersistent {
+		at = path.Join(StateMount, rootUpper)
 	}
+	s := overlay.Stack{Lowers: b.lowers, Upper: upper, UpperDir: at, LinkDir: linkDir, Target: RootDir, ReadOnly: b.env.Config.ReadOnly}
 	ops, err := overlay.Plan(s)
 	if err != nil {
 		return "", err
@@ -87,8 +128,21 @@ func stack(r *Runner, m Machine, lowers []string, policy images.Root, env Env) (
 	if err := r.apply(m, ops...); err != nil {
 		return "", err
 	}
-	r.Record.Upper = Upper{string(upper.Kind), s.Bytes, UpperDir}
+	r.Record.Upper = Upper{string(upper.Kind), memory, at}
 	return s.Target, nil
+}
+
+// makeMemory makes the tmpfs for what is gone at the next boot: the upper of a volatile root, and what rules make ephemeral.
+func makeMemory(r *Runner, m Machine, upper boot.Upper, ram int64) (int64, error) {
+	bytes := upper.Size.Of(ram)
+	if bytes > ram {
+		return 0, fmt.Errorf("tmpfs upper of %s is larger than the %d MiB of RAM: it would end in the OOM killer; ask for less", upper.Size, ram>>20)
+	}
+	ops, err := overlay.Volatile(UpperDir, bytes)
+	if err != nil {
+		return 0, err
+	}
+	return bytes, r.apply(m, ops...)
 }
 
 // chooseUpper is the command line's upper where it names one, else the manifest's; a size is looked for in the same order.

@@ -16,6 +16,7 @@ import (
 // statusForms are the ways in which `veneer status` can answer.
 type statusForms struct {
 	json, timeline bool
+	rules, banner  bool
 	svg            string // file, - for standard output, empty for no picture
 }
 
@@ -26,12 +27,14 @@ func newStatus() *cobra.Command {
 	var forms statusForms
 	var root string
 	cmd := &cobra.Command{
-		Use:   "status [--json | --timeline | --svg [FILE]]",
+		Use:   "status [--json | --rules | --banner | --timeline | --svg [FILE]]",
 		Short: "Show what this machine booted, who vouches for it, and whether anything is degraded",
-		Long: `Show what the init decided and why, from the record that it left in /run/veneer/state.json, and how full the upper is.
+		Long: `Show what the init decided and why, from the record that it left in /run/veneer/state.json, and how full the upper and the state are.
+A boot that is less than was asked for is told first, and loudly; --banner prints what a login shows of it, or nothing.
 On a machine that Veneer did not boot it says so, with exit code 1.`,
 		Example: `  veneer status
   veneer status --json | jq .verified
+  veneer status --rules
   veneer status --timeline
   veneer status --svg boot.svg`,
 		Args: args(cobra.MaximumNArgs(1)),
@@ -49,6 +52,8 @@ On a machine that Veneer did not boot it says so, with exit code 1.`,
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&forms.json, "json", false, "print the record and the upper's space as JSON")
+	flags.BoolVar(&forms.rules, "rules", false, "list the rules in force: path, action, form, source and who said so")
+	flags.BoolVar(&forms.banner, "banner", false, "print what logins show of a degraded or ephemeral boot")
 	flags.BoolVar(&forms.timeline, "timeline", false, "draw the steps of the boot as bars")
 	flags.StringVar(&forms.svg, "svg", "", "write the bars as an SVG picture to `FILE`, or to the standard output")
 	flags.Lookup("svg").NoOptDefVal = svgToOutput
@@ -68,13 +73,13 @@ func (f statusForms) check(args []string) (statusForms, error) {
 		f.svg = args[0]
 	}
 	n := 0
-	for _, asked := range []bool{f.json, f.timeline, f.svg != ""} {
+	for _, asked := range []bool{f.json, f.rules, f.banner, f.timeline, f.svg != ""} {
 		if asked {
 			n++
 		}
 	}
 	if n > 1 {
-		return f, errors.New("status: --json, --timeline and --svg exclude each other")
+		return f, errors.New("status: --json, --rules, --banner, --timeline and --svg exclude each other")
 	}
 	return f, nil
 }
@@ -83,6 +88,12 @@ func (f statusForms) print(w io.Writer, r *report.Report) error {
 	switch {
 	case f.json:
 		return r.JSON(w)
+	case f.rules:
+		_, err := io.WriteString(w, r.RulesText())
+		return err
+	case f.banner:
+		_, err := io.WriteString(w, r.Banner())
+		return err
 	case f.timeline:
 		_, err := io.WriteString(w, r.Timeline(chartFor(w, os.Getenv)))
 		return err

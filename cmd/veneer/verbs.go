@@ -4,5 +4,21 @@ import "github.com/spf13/cobra"
 
 // boardCommands are the verbs of the running machine, which the build host has too.
 func boardCommands() []*cobra.Command {
-	return []*cobra.Command{newPlan(), newParameters(), newStatus()}
+	return []*cobra.Command{
+		newPlan(),
+		newParameters(),
+		newStatus(),
+		newDiff(),
+		newWhy(),
+		newUsage(),
+		newEtc(),
+		newReset(),
+		newUndo(),
+		newBless(),
+		newSnapshot(),
+		newCleanup(),
+		newJournal(),
+		newWatch(),
+		newKeep(),
+	}
 }

@@ -10,6 +10,7 @@ func hostCommands() []*cobra.Command {
 		keygenCommand(),
 		buildCommand(),
 		verifyCommand(),
+		installCommand(),
 		inspectCommand(),
 		runCommand(),
 	}

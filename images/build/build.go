@@ -15,6 +15,7 @@ import (
 	"veneer/boot"
 	"veneer/images"
 	"veneer/initramfs"
+	"veneer/overlay/rule"
 )
 
 // Report is what came of a build.
@@ -25,6 +26,7 @@ type Report struct {
 	Files     []string         `json:"files"`  // in Out, beside the images
 	Losses    []ImageLosses    `json:"losses"` // what was allowed
 	Warnings  []string         `json:"warnings"`
+	Notes     []string         `json:"notes"` // what was done beyond what was asked for
 	Initramfs initramfs.Report `json:"initramfs"`
 }
 
@@ -44,6 +46,7 @@ type builder struct {
 	stage  *stage
 	jobs   []*imageJob // bottom first
 	kernel *initramfs.Kernel
+	rules  []rule.Rule
 	report Report
 
 	init, initArch string // of the merged root; empty where it is not known
@@ -132,12 +135,15 @@ func (b *builder) scan(ctx context.Context) error {
 	for _, j := range b.jobs {
 		errs = append(errs, j.scan(ctx, b.stage.dir))
 	}
-	return errors.Join(append(errs, b.checkInit())...)
+	rules, err := b.gatherRules()
+	b.rules = rules
+	return errors.Join(append(errs, b.checkInit(), err)...)
 }
 
 // addTools puts the layer with the command at the bottom.
 func (b *builder) addTools() error {
 	if !b.spec.Config.Tools {
+		b.warnNoIndexes()
 		return nil
 	}
 	command, err := initramfs.Prebuilt(b.kernel.Arch, "veneer")
@@ -146,6 +152,9 @@ func (b *builder) addTools() error {
 	}
 	fs := FileSystem{Type: Squashfs, blockSize: 128 << 10}
 	j := &imageJob{role: images.RoleTools, name: toolsName, fs: fs, tree: toolsTree(command), allowed: usualLosses()}
+	if err := b.addIndexes(j.tree); err != nil {
+		return err
+	}
 	if err := j.scan(context.Background(), ""); err != nil {
 		return err
 	}
@@ -158,7 +167,8 @@ func (b *builder) addTools() error {
 func (b *builder) make(ctx context.Context) (images.Manifest, error) {
 	c := b.spec.Config
 	m := images.Manifest{Format: images.Format, Name: c.Name, Version: c.Version, Epoch: c.Epoch, Architecture: b.kernel.Arch,
-		Root: images.Root{Upper: c.Root.Upper, Size: c.Root.Size, OnFail: c.Root.OnFail}, Corruption: c.Corruption}
+		Root:  images.Root{Upper: c.Root.Upper, Size: c.Root.Size, OnFail: c.Root.OnFail, BaseChange: c.Root.BaseChange},
+		State: c.statePolicy(), Rules: b.rules, Corruption: c.Corruption}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	beside := make(chan error, 1)
@@ -256,7 +266,7 @@ func (b *builder) writeStore(ctx context.Context, m images.Manifest, manifest []
 			epoch = t
 		}
 	}
-	if err := makeStore(ctx, b.tools, b.stage.dir, placedFiles(m, b.signer != nil), manifest, epoch); err != nil {
+	if err := makeStore(ctx, b.tools, b.stage.dir, placedFiles(m, b.signer != nil), manifest, b.spec.Config.stateRoom(), epoch); err != nil {
 		return err
 	}
 	info, err := os.Stat(b.stage.path(outStore))

@@ -30,6 +30,9 @@ func (r Report) WriteText(w io.Writer) error {
 			p.line("allowed", "%s in %s, %s, first %s: %s", loss.Loss, l.Image, count(int64(loss.Count), "time"), loss.First[0], loss.Kept)
 		}
 	}
+	for _, text := range r.Notes {
+		p.line("note", "%s", text)
+	}
 	for _, text := range r.Warnings {
 		p.line("warning", "%s", text)
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"veneer/images"
+	"veneer/overlay/rule"
 )
 
 // DefaultConfigName is the file that `veneer build` reads when it is given none.
@@ -33,6 +34,9 @@ type Config struct {
 	Keys       KeysConfig    `toml:"keys"`
 	Allow      AllowConfig   `toml:"allow"`
 	Layers     []LayerConfig `toml:"layers"` // over the base, the lowest first
+	State      StateConfig   `toml:"state"`
+	Etc        EtcConfig     `toml:"etc"`
+	Rules      []RuleConfig  `toml:"rules"`
 }
 
 // The file systems of images.
@@ -74,6 +78,51 @@ type RootConfig struct {
 	Upper  string `toml:"upper"`
 	Size   string `toml:"size"`
 	OnFail string `toml:"on-fail"`
+
+	BaseChange rule.BaseChange `toml:"base-change"` // of a persistent upper
+}
+
+// StateConfig is the policy for what outlives a boot, see images.State.
+type StateConfig struct {
+	Place      string   `toml:"place"`
+	Missing    string   `toml:"missing"`
+	Create     bool     `toml:"create"`
+	Grow       bool     `toml:"grow"`
+	FileSystem string   `toml:"filesystem"`
+	Size       string   `toml:"size"`
+	Unlock     string   `toml:"unlock"`
+	KeyFile    string   `toml:"key-file"`
+	Tries      int      `toml:"tries"`
+	Warning    int      `toml:"warning"`
+	Critical   int      `toml:"critical"`
+	Full       string   `toml:"full"`
+	RulePaths  []string `toml:"rule-paths"`
+}
+
+// EtcPolicy is what happens to /etc as a whole.
+type EtcPolicy string
+
+// The policies for /etc.
+const (
+	EtcMerge     EtcPolicy = "merge"      // changes are kept, and merged with the defaults of a new base
+	EtcKeep      EtcPolicy = "keep"       // changes are kept, whatever a new base says
+	EtcAllowList EtcPolicy = "allow-list" // changes of the allowed files are kept and merged; others are gone at the next boot
+	EtcTransient EtcPolicy = "transient"  // no change is kept
+)
+
+// EtcConfig is a short form of the rule for /etc.
+type EtcConfig struct {
+	Policy  EtcPolicy     `toml:"policy"` // empty: merge where there is a state, transient else
+	Allow   []string      `toml:"allow"`
+	Deny    []string      `toml:"deny"`
+	Entries []string      `toml:"entries"`
+	Site    []rule.Action `toml:"site"`
+}
+
+// RuleConfig is a rule as a file declares it.
+type RuleConfig struct {
+	rule.Rule
+	Replace bool `toml:"replace"` // takes the place of the rule that the tree has for the path
 }
 
 // KeysConfig names minisign keys.
@@ -105,6 +154,7 @@ func defaultConfig() Config {
 		FileSystem: FileSystem{Type: Squashfs},
 		Kernel:     KernelConfig{From: FromTree, Modules: ModulesConfig{Policy: "generic"}},
 		Root:       RootConfig{Upper: "tmpfs", Size: "50%", OnFail: "reboot"},
+		State:      StateConfig{Place: "none", Missing: "fail", FileSystem: "ext4", Unlock: "none", Warning: 80, Critical: 95},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/overlay/rule"
 )
 
 // check reports each value that is wrong, with its key.
@@ -54,6 +55,7 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	c.checkKeys(bad)
 	checkLosses("allow.losses", c.Allow.Losses, bad)
 	c.checkLayers(bad)
+	c.checkState(bad)
 }
 
 func (c *Config) checkFileSystem(bad func(key, format string, args ...any)) {
@@ -100,8 +102,14 @@ func (c *Config) checkKernel(bad func(key, format string, args ...any)) {
 }
 
 func (c *Config) checkRoot(bad func(key, format string, args ...any)) {
-	if c.Root.Upper != string(boot.UpperTmpfs) {
-		bad("root.upper", "%q is not supported by this version; want %q", c.Root.Upper, boot.UpperTmpfs)
+	switch boot.UpperKind(c.Root.Upper) {
+	case boot.UpperTmpfs:
+	case boot.UpperPersistent:
+		if !c.hasState() {
+			bad("root.upper", "%q needs a place to be kept in: declare state.place", c.Root.Upper)
+		}
+	default:
+		bad("root.upper", "%q is neither tmpfs nor persistent", c.Root.Upper)
 	}
 	if _, err := boot.ParseSize(c.Root.Size); err != nil {
 		bad("root.size", "%w", err)
@@ -110,6 +118,14 @@ func (c *Config) checkRoot(bad func(key, format string, args ...any)) {
 		bad("root.on-fail", "%w", err)
 	} else if c.Root.OnFail == string(boot.Shell) && !c.RescueShell {
 		bad("root.on-fail", "shell needs rescue-shell = true: without it there is no shell to open")
+	}
+	switch c.Root.BaseChange {
+	case "", rule.MergeChange, rule.Keep, rule.Quarantine, rule.Reset:
+		if c.Root.BaseChange != "" && c.Root.Upper != string(boot.UpperPersistent) {
+			bad("root.base-change", "is for root.upper = \"persistent\": a tmpfs never meets another base")
+		}
+	default:
+		bad("root.base-change", "%q is none of merge, keep, quarantine, reset", c.Root.BaseChange)
 	}
 }
 

@@ -26,7 +26,8 @@ func TestDefaultsAreThoseOfTheDocumentation(t *testing.T) {
 	}
 	want := Config{Name: "n", Version: "1", Source: "tree", Corruption: images.EIO, Store: "LABEL=VENEER", Tools: true, Outputs: []string{"store"},
 		FileSystem: FileSystem{Type: "squashfs", blockSize: 131072}, Kernel: KernelConfig{From: "tree", Modules: ModulesConfig{Policy: "generic"}},
-		Root: RootConfig{Upper: "tmpfs", Size: "50%", OnFail: "reboot"}, Keys: KeysConfig{Secret: "k.key"}}
+		Root: RootConfig{Upper: "tmpfs", Size: "50%", OnFail: "reboot"}, Keys: KeysConfig{Secret: "k.key"},
+		State: StateConfig{Place: "none", Missing: "fail", FileSystem: "ext4", Unlock: "none", Warning: 80, Critical: 95}}
 	if diff := cmp.Diff(want, c, cmp.AllowUnexported(FileSystem{})); diff != "" {
 		t.Errorf("ParseConfig() (-want +got):\n%s", diff)
 	}
@@ -60,7 +61,24 @@ func TestEachMistakeIsReportedWithItsLine(t *testing.T) {
 		{"modules of a kernel that brings its own", smallest + "kernel.modules-dir = \"m\"\n", `f:5: kernel.modules-dir: the kernel from "tree" brings`},
 		{"a list for another policy", smallest + "kernel.modules.list = [\"loop\"]\n", `f:5: kernel.modules.list: is for policy = "list"`},
 		{"a policy for modules", smallest + "[kernel]\nmodules = {policy = \"all\"}\n", `f:6: kernel.modules.policy: "all" is neither`},
-		{"a persistent upper", smallest + "root.upper = \"persistent\"\n", `f:5: root.upper: "persistent" is not supported by this version`},
+		{"an upper of no kind", smallest + "root.upper = \"disk\"\n", `f:5: root.upper: "disk" is neither tmpfs nor persistent`},
+		{"a persistent upper and no place for it", smallest + "root.upper = \"persistent\"\n", `f:5: root.upper: "persistent" needs a place to be kept in: declare state.place`},
+		{"a base change of what never meets one", smallest + "root.base-change = \"keep\"\n", `f:5: root.base-change: is for root.upper`},
+		{"a state nowhere", smallest + "state.place = \"disk\"\n", `f:5: state.place: want none, store, or a device`},
+		{"a policy for a state that is not there", smallest + "state.create = true\n", `f: state.place: missing`},
+		{"a missing state", smallest + "[state]\nplace = \"store\"\nmissing = \"x\"\n", `f:7: state.missing: policy "x" is unknown`},
+		{"a file system for the state", smallest + "[state]\nplace = \"store\"\nfilesystem = \"fat\"\n", `f:7: state.filesystem: "fat" is none of`},
+		{"encryption of the store", smallest + "[state]\nplace = \"store\"\nunlock = \"tpm2\"\n", `f:7: state.unlock: "tpm2" needs a partition of its own`},
+		{"a rule that is none", smallest + "[state]\nplace = \"store\"\n[[rules]]\npath = \"/a\"\naction = \"keep\"\n", `f:9: rules[0].action: "keep" is none of`},
+		{"a rule for nothing", smallest + "[[rules]]\npath = \"a\"\naction = \"mask\"\n", `f:6: rules[0].path: "a" is not an absolute path`},
+		{"a rule that keeps something nowhere", smallest + "[[rules]]\npath = \"/a\"\naction = \"persist\"\n", `f:7: rules[0].action: "persist" needs a place to keep things`},
+		{"an unknown key of a rule", smallest + "[[rules]]\npath = \"/a\"\naction = \"mask\"\ndo = \"mask\"\n", `f:8: unknown key rules.do`},
+		{"two rules for one path", smallest + "[[rules]]\npath = \"/a\"\naction = \"mask\"\n[[rules]]\npath = \"/a\"\naction = \"read-only\"\n", `f:9: rules[1].path: a rule for this path says mask already`},
+		{"a policy for /etc", smallest + "etc.policy = \"x\"\n", `f:5: etc.policy: "x" is none of merge, keep, allow-list, transient`},
+		{"a policy for /etc that keeps it nowhere", smallest + "etc.policy = \"merge\"\n", `f:5: etc.policy: "merge" needs a place`},
+		{"an allow-list of nothing", smallest + "[state]\nplace = \"store\"\n[etc]\npolicy = \"allow-list\"\n", `f:8: etc.policy: allow-list needs etc.allow`},
+		{"an allow-list of a policy that keeps all", smallest + "[state]\nplace = \"store\"\n[etc]\npolicy = \"keep\"\nallow = [\"a\"]\n", `f:8: etc.policy: etc.allow is for the policy allow-list`},
+		{"a policy and a rule for /etc", smallest + "[state]\nplace = \"store\"\n[etc]\npolicy = \"merge\"\n[[rules]]\npath = \"/etc\"\naction = \"merge\"\n", `f:10: rules[0].path: /etc has a policy already`},
 		{"a size", smallest + "root.size = \"200%\"\n", `f:5: root.size: `},
 		{"a fallback", smallest + "root.on-fail = \"fallback\"\n", `f:5: root.on-fail: policy "fallback" is not supported by this version`},
 		{"a shell that is not there", smallest + "root.on-fail = \"shell\"\n", `f:5: root.on-fail: shell needs rescue-shell = true`},
@@ -113,7 +131,10 @@ func TestDocumentationAndExamplesAreTrue(t *testing.T) {
 	doc := string(read(t, "../../docs/veneer-toml.md"))
 	for _, key := range []string{"name", "version", "epoch", "architecture", "source", "previous", "corruption", "store", "wait", "rescue-shell", "allow-unsigned", "tools",
 		"outputs", "filesystem.type", "filesystem.block-size", "filesystem.level", "kernel.from", "kernel.modules-dir", "kernel.modules.policy", "kernel.modules.list",
-		"root.upper", "root.size", "root.on-fail", "keys.secret", "keys.trusted", "allow.losses", "allow.strict", "layers.name", "layers.source", "layers.allow"} {
+		"root.upper", "root.size", "root.on-fail", "keys.secret", "keys.trusted", "allow.losses", "allow.strict", "root.base-change", "state.place", "state.missing", "state.create", "state.grow", "state.filesystem", "state.size", "state.unlock", "state.key-file", "state.tries",
+		"state.warning", "state.critical", "state.full", "state.rule-paths", "etc.policy", "etc.allow", "etc.deny", "etc.entries", "etc.site",
+		"rules.path", "rules.action", "rules.form", "rules.owner", "rules.mode", "rules.allow", "rules.deny", "rules.base-change", "rules.entries", "rules.site", "rules.replace",
+		"layers.name", "layers.source", "layers.allow"} {
 		if !strings.Contains(doc, "| `"+key+"` |") {
 			t.Errorf("docs/veneer-toml.md has no row for %s", key)
 		}

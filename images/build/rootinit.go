@@ -23,12 +23,9 @@ const maxProgram = 64 << 20
 // checkInit finds the init in the root that the base and the layers make together: a machine that has none fails at its
 // first boot, where nobody may be near.
 func (b *builder) checkInit() error {
-	var s stack
-	for _, j := range slices.Backward(b.jobs) {
-		if j.tree == nil || j.tree.content == nil { // its scan has failed
-			return nil
-		}
-		s = append(s, j.tree)
+	s := b.stack()
+	if s == nil {
+		return nil
 	}
 	b.init = ""
 	var errs []error
@@ -77,6 +74,18 @@ func (t *Tree) initRemedy() string {
 		return fmt.Sprintf("the tree seems to be in the directory %s: name that as the source", quotePath(dir))
 	}
 	return losses[LossInit].remedy
+}
+
+// stack is the trees of the base and the layers; nil where the scan of one has failed.
+func (b *builder) stack() stack {
+	var s stack
+	for _, j := range slices.Backward(b.jobs) {
+		if j.tree == nil || j.tree.content == nil {
+			return nil
+		}
+		s = append(s, j.tree)
+	}
+	return s
 }
 
 // stack is a merged root as the machine will see it: the trees of its images, the topmost first.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"veneer/boot"
 	"veneer/images"
 )
 
@@ -26,6 +27,9 @@ const (
 	storeJournal = 4 << 20 // bytes: the least that mke2fs makes
 	storeInodes  = 1024
 	storeSlack   = 16 << 20 // for what the running machine files there: boot records and requests
+
+	stateBytes = 512 << 20 // of a state in the store, where nobody said how much; a file with holes, until it is written
+	bytesInode = 16 << 10  // of a state, for each file that it can hold
 )
 
 // storeConfig takes the place of /etc/mke2fs.conf, which is each host's own. Everything in it is understood by Linux 4.9.
@@ -44,11 +48,12 @@ const storeConfig = `[defaults]
 // placed is a file in a store: where it lies there, and where its content is, below the staging directory.
 type placed struct{ name, from string }
 
-// makeStore writes an ext4 file system with a store in it to the file outStore in the directory dir. mke2fs makes it empty and
+// makeStore writes an ext4 file system with a store in it to the file outStore in the directory dir, with room for a state. mke2fs makes it empty and
 // debugfs fills it, in our order and without root: mke2fs -d would take over owners, change times and the order of a
 // directory of the host.
-func makeStore(ctx context.Context, tools map[string]string, dir string, files []placed, manifest []byte, epoch time.Time) error {
-	size, err := storeSize(dir, files)
+func makeStore(ctx context.Context, tools map[string]string, dir string, files []placed, manifest []byte, state int64, epoch time.Time) error {
+	inodes := storeInodes + state/bytesInode
+	size, err := storeSize(dir, files, state, inodes)
 	if err != nil {
 		return err
 	}
@@ -66,7 +71,7 @@ func makeStore(ctx context.Context, tools map[string]string, dir string, files [
 	}
 	mke2fs := command{dir: dir, env: env, argv: []string{tools["mke2fs"], "-q", "-F", "-t", "ext4", "-L", storeLabel, "-U", id,
 		"-E", "hash_seed=" + id + ",root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,nodiscard",
-		"-m", "0", "-N", strconv.Itoa(storeInodes), "-J", "size=" + strconv.Itoa(storeJournal>>20), outStore, strconv.FormatInt(size/1024, 10) + "k"}}
+		"-m", "0", "-N", strconv.FormatInt(inodes, 10), "-J", "size=" + strconv.Itoa(storeJournal>>20), outStore, strconv.FormatInt(size/1024, 10) + "k"}}
 	if err := mke2fs.run(ctx); err != nil {
 		return fmt.Errorf("make %s: %w", outStore, err)
 	}
@@ -118,9 +123,20 @@ func storeScript(files []placed) string {
 	return b.String()
 }
 
-// storeSize is the size of a file system that holds the files, with a little room.
-func storeSize(dir string, files []placed) (int64, error) {
-	var blocks int64 = (storeJournal + storeSlack + storeInodes*256) / storeBlock
+// stateRoom is the room that the store needs for the state; none where that is kept elsewhere.
+func (c *Config) stateRoom() int64 {
+	if c.State.Place != string(boot.StateInStore) {
+		return 0
+	}
+	if size, err := boot.ParseSize(c.State.Size); err == nil {
+		return size.Bytes
+	}
+	return stateBytes
+}
+
+// storeSize is the size of a file system that holds the files and a state, with a little room.
+func storeSize(dir string, files []placed, state, inodes int64) (int64, error) {
+	blocks := (storeJournal + storeSlack + state + inodes*256) / storeBlock
 	for _, f := range files {
 		info, err := os.Stat(filepath.Join(dir, f.from))
 		if err != nil {

@@ -3,6 +3,8 @@ package build
 import (
 	"bytes"
 	"io"
+	"path"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,39 +16,38 @@ const (
 	toolsName = "tools"
 )
 
-// recordUnit shows what the init decided in the journal of the running system. It is ordered behind the target that wants it,
-// so that no boot waits for it; without DefaultDependencies=no the target would be ordered behind it (systemd.target(5)).
-const recordUnit = `[Unit]
-Description=Report what was booted, and whether it was verified
-Documentation=man:veneer(8)
-DefaultDependencies=no
-After=multi-user.target
-ConditionPathExists=/run/veneer/state.json
-Conflicts=shutdown.target
-Before=shutdown.target
+// unitsDir is where the vendor's units lie.
+const unitsDir = "usr/lib/systemd/system"
 
-[Service]
-Type=oneshot
-ExecStart=/usr/bin/veneer status
-`
-
-// toolsTree is the layer that brings the command and its unit to the running machine: root's files, all of 1970, so that it
+// toolsTree is the layer that brings the command and its units to the running machine: root's files, all of 1970, so that it
 // changes only when they do.
 func toolsTree(command []byte) *Tree {
-	t := &Tree{Source: "the tools layer", content: memory{}}
-	add := func(path string, mode uint32, data []byte, target string) {
-		t.Entries = append(t.Entries, &Entry{Path: path, Mode: mode, Size: int64(len(data)), Mtime: time.Unix(0, 0), data: data, Target: target})
+	t := &Tree{Source: "the tools layer", content: memory{}, Root: Entry{Path: ".", Mode: unix.S_IFDIR | 0o755, Mtime: time.Unix(0, 0)}}
+	t.put("usr/bin/veneer", unix.S_IFREG|0o755, command)
+	for _, u := range onBoardUnits {
+		t.put(path.Join(unitsDir, u.name), unix.S_IFREG|0o644, []byte(u.text))
+		if u.wantedBy != "" {
+			t.put(path.Join(unitsDir, u.wantedBy+".wants", u.name), unix.S_IFLNK|0o777, []byte("../"+u.name))
+		}
 	}
-	t.Root = Entry{Path: ".", Mode: unix.S_IFDIR | 0o755, Mtime: time.Unix(0, 0)}
-	const units = "usr/lib/systemd/system"
-	for _, dir := range []string{"usr", "usr/bin", "usr/lib", "usr/lib/systemd", units, units + "/multi-user.target.wants"} {
-		add(dir, unix.S_IFDIR|0o755, nil, "")
-	}
-	add("usr/bin/veneer", unix.S_IFREG|0o755, command, "")
-	add(units+"/veneer-record.service", unix.S_IFREG|0o644, []byte(recordUnit), "")
-	add(units+"/multi-user.target.wants/veneer-record.service", unix.S_IFLNK|0o777, nil, "../veneer-record.service")
-	t.finish()
 	return t
+}
+
+// put adds a file, or a link to what data says, to a tree that lies in memory, with the directories that lead to it.
+func (t *Tree) put(name string, mode uint32, data []byte) {
+	for dir := path.Dir(name); dir != "." && t.lookup(dir) == nil; dir = path.Dir(dir) {
+		t.Entries = append(t.Entries, &Entry{Path: dir, Mode: unix.S_IFDIR | 0o755, Mtime: time.Unix(0, 0)})
+		slices.SortFunc(t.Entries, func(a, b *Entry) int { return comparePaths(a.Path, b.Path) })
+	}
+	e := &Entry{Path: name, Mode: mode, Mtime: time.Unix(0, 0)}
+	if e.kind() == unix.S_IFLNK {
+		e.Target = string(data)
+	} else {
+		e.Size, e.data = int64(len(data)), data
+	}
+	t.Entries = append(t.Entries, e)
+	t.Bytes = 0
+	t.finish()
 }
 
 // memory is the content of a tree that lies in its entries.

@@ -55,25 +55,46 @@ func (c *Coder) Object(name string, walk func(*Coder)) {
 
 // List is a field that is a list of at most most objects. An empty list and an absent one are the same.
 func List[T any](c *Coder, name string, list *[]T, most int, walk func(*Coder, *T)) {
-	c.field(name)
-	c.token("[")
 	if c.reading {
 		*list = []T{}
 	}
-	if c.reading && !c.ahead("]") || len(*list) > 0 {
+	c.list(name, len(*list), most, func(n int) {
+		if c.reading {
+			*list = append(*list, *new(T))
+		}
+		c.object(func() { walk(c, &(*list)[n]) })
+	})
+}
+
+// Strings is a field that is a list of at most most texts. An empty list and an absent one are the same.
+func Strings[T ~string](c *Coder, name string, list *[]T, most int) {
+	if c.reading {
+		*list = nil
+	}
+	c.list(name, len(*list), most, func(n int) {
+		if c.reading {
+			*list = append(*list, "")
+		}
+		text(c, &(*list)[n])
+	})
+}
+
+// list walks the items of a field that is a list, which has length of them when it is written.
+func (c *Coder) list(name string, length, most int, item func(n int)) {
+	c.field(name)
+	c.token("[")
+	if c.reading && !c.ahead("]") || length > 0 {
 		c.filled = false
 		c.depth++
 		for n, more := 0, true; more && c.err == nil; n++ {
 			c.separate()
-			if c.reading {
-				if n == most {
-					c.Fail(fmt.Errorf("line %d: %s: more than %d items", c.line(), name, most))
-					return
-				}
-				*list = append(*list, *new(T))
+			if c.reading && n == most {
+				c.Fail(fmt.Errorf("line %d: %s: more than %d items", c.line(), name, most))
+				return
 			}
-			c.object(func() { walk(c, &(*list)[n]) })
-			more = n+1 < len(*list) || c.reading && c.ahead(",")
+			item(n)
+			c.filled = true
+			more = n+1 < length || c.reading && c.ahead(",")
 		}
 		c.depth--
 		c.newline()
@@ -85,6 +106,10 @@ func List[T any](c *Coder, name string, list *[]T, most int, walk func(*Coder, *
 // String is a field that is text.
 func String[T ~string](c *Coder, name string, v *T) {
 	c.field(name)
+	text(c, v)
+}
+
+func text[T ~string](c *Coder, v *T) {
 	if !c.reading {
 		c.text = appendString(c.text, string(*v))
 		return

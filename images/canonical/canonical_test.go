@@ -11,14 +11,15 @@ import (
 
 // whole has a field of each kind.
 type whole struct {
-	Text   string `json:"text"`
-	Number int64  `json:"number"`
-	Count  uint64 `json:"count"`
-	Yes    bool   `json:"yes"`
-	Inner  inner  `json:"inner"`
-	List   []item `json:"list"`
-	None   []item `json:"none"`
-	Last   string `json:"last"`
+	Text   string   `json:"text"`
+	Number int64    `json:"number"`
+	Count  uint64   `json:"count"`
+	Yes    bool     `json:"yes"`
+	Inner  inner    `json:"inner"`
+	List   []item   `json:"list"`
+	None   []item   `json:"none"`
+	Words  []string `json:"words"`
+	Last   string   `json:"last"`
 }
 
 type inner struct {
@@ -38,6 +39,7 @@ func (w *whole) walk(c *Coder) {
 	c.Object("inner", func(c *Coder) { Number(c, "size", &w.Inner.Size) })
 	List(c, "list", &w.List, 3, walkItem)
 	List(c, "none", &w.None, 3, walkItem)
+	Strings(c, "words", &w.Words, 3)
 	String(c, "last", &w.Last)
 }
 
@@ -48,7 +50,7 @@ func walkItem(c *Coder, i *item) {
 
 func example() whole {
 	return whole{Text: "a \"quoted\" \\ <&> é \n", Number: math.MinInt64, Count: math.MaxUint64, Yes: true, Inner: inner{-1},
-		List: []item{{"one", ""}, {"two", "noted"}}, None: []item{}, Last: ""}
+		List: []item{{"one", ""}, {"two", "noted"}}, None: []item{}, Words: []string{"a", "b \"c\""}, Last: ""}
 }
 
 func TestTheFormIsThatOfEncodingJSON(t *testing.T) {
@@ -102,6 +104,7 @@ func TestReadNamesTheLineAndWhatItWants(t *testing.T) {
 		{"neither true nor false", "true", "1", `line 5: want "false", found "1,"`},
 		{"a text without an end", `"last": ""`, `"last": "`, `want text in quotes`},
 		{"too many items", `"none": []`, `"none": [` + strings.Repeat("\n    {\n      \"name\": \"\"\n    },", 4) + "\n    {", `none: more than 3 items`},
+		{"too many words", `"words": [`, `"words": [` + strings.Repeat("\n    \"x\",", 3), `words: more than 3 items`},
 		{"an empty note", `"noted"`, `""`, `line 15: want a "note" that is not empty`},
 		{"what stands behind the end", "}\n", "}\n ", `want the end, found " "`},
 	}

@@ -97,9 +97,13 @@ var importers = map[string][]string{
 	"images/verity":           {"images/build", "cmd/veneer"},
 	"vmtests":                 {},
 	"vmtests/":                {"cmd/veneer", "vmtests/"},
+	"stage/report":            {"cmd/veneer"},
+	"stage/watch":             {"cmd/veneer", "stage/report"},
+	"overlay/changes":         {"cmd/veneer", "stage/report"},
 	"stage":                   {"stage/", "cmd/veneer", "initramfs/init", "initramfs/machine", "vmtests/diskinit"},
 	"boot/switchroot":         {"initramfs/init"},
 	"overlay/mount/mounttest": {},
+	"overlay/merge/live":      {"cmd/veneer"},
 	"overlay":                 {"stage", "stage/", "initramfs/machine", "cmd/veneer"},
 }
 
@@ -107,7 +111,7 @@ var importers = map[string][]string{
 var folders = []string{"boot", "cmd", "images", "initramfs", "overlay", "stage", "vmtests"}
 
 // leaves import nothing of ours.
-var leaves = []string{"boot", "images/canonical", "overlay/mount", "images/verity", "initramfs/machine/probe", "vmtests/qemu"}
+var leaves = []string{"boot", "images/canonical", "overlay/entry", "overlay/mount", "images/verity", "initramfs/machine/probe", "vmtests/qemu"}
 
 func TestOurPackagesImportOnlyDownwards(t *testing.T) {
 	args := []string{"list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`}

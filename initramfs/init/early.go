@@ -104,7 +104,7 @@ func (p *pid1) readEnv() (stage.Env, error) {
 	}
 	_, uerr := os.Stat(allowUnsigned)
 	return stage.Env{Settings: settings, Keys: keys, AllowUnsigned: uerr == nil,
-		RAM: int64(mem.Totalram) * int64(mem.Unit), Arch: runtime.GOARCH}, nil
+		RAM: int64(mem.Totalram) * int64(mem.Unit), Arch: runtime.GOARCH, BootID: bootID()}, nil
 }
 
 func needShell(what string) error {
@@ -132,4 +132,13 @@ func readKeys() ([]stage.Key, error) {
 		keys = append(keys, stage.Key{File: filepath.Base(f), PublicKey: key})
 	}
 	return keys, nil
+}
+
+// bootID is the kernel's name for this boot, see random(4).
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
 }

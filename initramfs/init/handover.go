@@ -44,7 +44,20 @@ func byNumber(device string) (string, error) {
 	return fmt.Sprintf("/dev/block/%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)), nil
 }
 
-// writeRecord writes the record and the log; /run is memory, so there is no power cut to outlive.
+// writeRecord writes the record, the log and what logins show; /run is memory, so there is no power cut to outlive.
 func writeRecord(rec *stage.Record, l *log) error {
-	return errors.Join(os.WriteFile(stage.RecordPath, rec.Encode(), 0o644), os.WriteFile(stage.LogPath, []byte(l.kept.String()), 0o644))
+	return errors.Join(announce(rec), os.WriteFile(stage.RecordPath, rec.Encode(), 0o644), os.WriteFile(stage.LogPath, []byte(l.kept.String()), 0o644))
+}
+
+// announce lets each login say what is less than was asked for.
+func announce(rec *stage.Record) error {
+	text := rec.Banner()
+	if text == "" {
+		return nil
+	}
+	var errs []error
+	for _, path := range []string{stage.MotdPath, stage.IssuePath} {
+		errs = append(errs, os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644))
+	}
+	return errors.Join(errs...)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,24 @@ func (Kernel) Apply(op Op) error {
 	case Move:
 		return wrap("move mount", op.Target, "from "+op.Source, unix.Mount(op.Source, op.Target, "", unix.MS_MOVE, ""))
 	case Bind:
-		return wrap("bind", op.Target, "from "+op.Source, unix.Mount(op.Source, op.Target, "", unix.MS_BIND, ""))
+		return at(op.Root, op.Target, func(target string) error {
+			return wrap("bind", op.Target, "from "+op.Source, unix.Mount(op.Source, target, "", unix.MS_BIND, ""))
+		})
+	case Restrict:
+		return at(op.Root, op.Target, func(target string) error {
+			flags := unix.MS_REMOUNT | unix.MS_BIND | uintptr(op.Flags)
+			return wrap("restrict", op.Target, strings.Join(op.Flags.names(), ","), unix.Mount("", target, "", flags, ""))
+		})
+	case Writable:
+		return wrap("remount", op.Target, "rw", unix.Mount("", op.Target, "", unix.MS_REMOUNT|keptFlags(op.Target), ""))
+	case Unwritable:
+		return wrap("remount", op.Target, "ro", unix.Mount("", op.Target, "", unix.MS_REMOUNT|unix.MS_RDONLY|keptFlags(op.Target), ""))
+	case Place:
+		return op.apply()
+	case Own:
+		return op.apply()
+	case Like:
+		return op.apply()
 	case Private:
 		return wrap("make private", op.Target, "", unix.Mount("", op.Target, "", unix.MS_REC|unix.MS_PRIVATE, ""))
 	case Unmount:
@@ -57,7 +75,9 @@ func (m Mount) apply() error {
 		}
 		defer os.Chdir(back)
 	}
-	return wrap("mount", m.Target, detail, unix.Mount(m.Source, m.Target, m.Type, uintptr(m.Flags), m.Data))
+	return at(m.Root, m.Target, func(target string) error {
+		return wrap("mount", m.Target, detail, unix.Mount(m.Source, target, m.Type, uintptr(m.Flags), m.Data))
+	})
 }
 
 func (m Mkdir) apply() error {

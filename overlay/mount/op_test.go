@@ -9,7 +9,7 @@ func TestAnOperationPrintsAsItsShellEquivalent(t *testing.T) {
 	for want, op := range map[string]Op{
 		"mount -t ext4 -o ro,nosuid,noload /dev/vda /store":            Mount{Type: "ext4", Source: "/dev/vda", Target: "/store", Flags: ReadOnly | NoSuid, Data: "noload"},
 		"cd /l && mount -t overlay -o lowerdir=1:0 overlay '/my root'": Mount{Type: "overlay", Source: "overlay", Target: "/my root", Data: "lowerdir=1:0", Dir: "/l"},
-		"mount --bind /exitrd /run/initramfs":                          Bind{"/exitrd", "/run/initramfs"},
+		"mount --bind /exitrd /run/initramfs":                          Bind{Source: "/exitrd", Target: "/run/initramfs"},
 		"mount --move /dev '/it'\\''s/dev'":                            Move{"/dev", "/it's/dev"},
 		"mount --make-rprivate /":                                      Private{"/"},
 		"umount /store":                                                Unmount{"/store"},

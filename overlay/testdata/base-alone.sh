@@ -1,5 +1,3 @@
-mkdir -p -m 0755 /run/veneer/upper
-mount -t tmpfs -o noatime,mode=0755,size=67108864 veneer-upper /run/veneer/upper
 mkdir -p -m 0755 /run/veneer/upper/upper
 mkdir -p -m 0700 /run/veneer/upper/work
 mkdir -p -m 0755 /sysroot

@@ -17,6 +17,9 @@ type Report struct {
 	*stage.Record
 	Space   *Space `json:"space"`                   // in the upper, now; null: see SpaceError
 	Unknown string `json:"space-unknown,omitempty"` // why there is no Space
+	Live
+
+	root string // of the system
 }
 
 // Space is how full a file system is.
@@ -44,7 +47,7 @@ func Read(root string) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	r := &Report{Record: rec}
+	r := &Report{Record: rec, Live: live(root, rec), root: root}
 	space, err := spaceOf(filepath.Join(root, rec.Upper.Mount))
 	if err != nil {
 		r.Unknown = err.Error()

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 
 	"veneer/images"
 	"veneer/stage"
+	"veneer/stage/watch"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -35,14 +37,47 @@ func good() *Report {
 			{Role: images.RoleBase, Name: "debian", ID: id("b2"), FileSystem: "squashfs", Size: 104857600, Device: "/dev/dm-1", Mount: "/run/initramfs/veneer/base"},
 		},
 		Upper: stage.Upper{Kind: "tmpfs", Size: 512 << 20, Mount: "/run/initramfs/veneer/upper"},
-		Init:  "/sbin/init", Degraded: []stage.Degraded{}, Started: ms(1412),
+		State: stage.State{Kind: stage.StateNone}, Rules: []stage.Rule{}, Merges: []stage.Merge{}, Requests: []stage.Request{}, Identity: []stage.Identity{},
+		Init: "/sbin/init", Degraded: []stage.Degraded{}, Started: ms(1412),
 	}
 	at := 1415.0
 	for i, took := range []float64{1.2, 0.4, 180, 31, 12, 0.08, 2.3, 41, 9, 6, 0.9, 4} {
-		rec.Steps = append(rec.Steps, stage.Step{Name: stage.Steps[i], Start: ms(at), Took: ms(took)})
+		rec.Steps = append(rec.Steps, stage.Step{Name: stateless[i], Start: ms(at), Took: ms(took)})
 		at += took + 0.2
 	}
-	return &Report{Record: rec, Space: &Space{Size: 512 << 20, Used: 13 << 20, Files: 131072, FilesUsed: 214}}
+	return &Report{Record: rec, Live: Live{Levels: []watch.Seen{}, ReadOnly: []string{}}, Space: &Space{Size: 512 << 20, Used: 13 << 20, Files: 131072, FilesUsed: 214}}
+}
+
+// kept is a boot of a device that keeps its /etc and /var.
+func kept() *Report {
+	r := good()
+	r.Record.State = stage.State{Kind: stage.StatePersistent, Reference: "LABEL=STATE", Device: "/dev/vda2", FileSystem: "ext4", Dir: "veneer", Mount: "/run/initramfs/veneer/state"}
+	r.Rules = []stage.Rule{
+		{Path: "/etc", Action: "merge", Form: "overlay", Source: "/run/initramfs/veneer/state/etc/12", Upper: "persistent", Origin: "default"},
+		{Path: "/opt", Action: "mask", Origin: "site"},
+		{Path: "/var", Action: "persist", Form: "bind", Source: "/run/initramfs/veneer/state/data/var", Origin: "base"},
+	}
+	r.Merges = []stage.Merge{{Path: "/etc", From: strings.Repeat("a", 64), To: strings.Repeat("b", 64), KeptLocal: 3, TookNew: 12, Conflict: 1, TypeClash: 1, Report: "report.json"}}
+	r.Requests = []stage.Request{{ID: "7", Kind: "reset", Outcome: "done"}, {ID: "8", Kind: "undo", Outcome: "refused", Error: "nothing to undo"}}
+	r.Identity = []stage.Identity{{Name: "machine-id", Mode: "persist", What: "kept"}}
+	r.Record.Boots, r.Record.Watermarks = stage.Boots{Attempts: 2, Tries: 3}, stage.Watermarks{Full: "read-only"}
+	no := false
+	r.Live = Live{Blessed: &no, Room: &Space{Size: 4 << 30, Used: 1 << 30, Files: 1000, FilesUsed: 970}, ReadOnly: []string{"/var"}, Levels: []watch.Seen{
+		{Place: watch.Place{What: watch.Upper}, Level: watch.Good, Percent: 3, Of: "bytes"},
+		{Place: watch.Place{What: watch.Data}, Level: watch.Critical, Percent: 97, Of: "files"},
+	}}
+	r.root = "testdata/system"
+	return r
+}
+
+// lost is the same device without its state.
+func lost() *Report {
+	r := kept()
+	r.Record.State = stage.State{Kind: stage.StateEphemeral, Reference: "LABEL=STATE", Why: "no device answered within 30s"}
+	r.Record.Degraded = []stage.Degraded{{What: "nothing is kept", Why: "LABEL=STATE: no device answered within 30s"}}
+	r.Merges, r.Requests, r.Identity = []stage.Merge{}, []stage.Request{}, []stage.Identity{}
+	r.Live = Live{Levels: []watch.Seen{}, ReadOnly: []string{}}
+	return r
 }
 
 // bad is a boot in which everything is less than was asked for, with hostile names.
@@ -64,11 +99,12 @@ func bad() *Report {
 }
 
 func TestReportsLookAsTheyDidWhenTheyWereReviewed(t *testing.T) {
-	for name, r := range map[string]*Report{"good": good(), "bad": bad()} {
+	for name, r := range map[string]*Report{"good": good(), "bad": bad(), "kept": kept(), "lost": lost()} {
 		forms := map[string]func(w io.Writer) error{
 			".txt":            r.Text,
 			".json":           r.JSON,
 			".svg":            func(w io.Writer) error { _, err := w.Write(r.SVG()); return err },
+			".rules":          func(w io.Writer) error { _, err := io.WriteString(w, r.RulesText()); return err },
 			"-100.timeline":   func(w io.Writer) error { _, err := io.WriteString(w, r.Timeline(Chart{100, true})); return err },
 			"-ascii.timeline": func(w io.Writer) error { _, err := io.WriteString(w, r.Timeline(Chart{})); return err },
 		}
@@ -177,6 +213,12 @@ func TestReadRefusesWhatNoInitWrote(t *testing.T) {
 	}
 }
 
+// stateless are the steps of a boot that keeps nothing.
+var stateless = slices.DeleteFunc(slices.Clone(stage.Steps), func(step string) bool {
+	withState := []string{stage.StepFindState, stage.StepPrepareState, stage.StepRequests, stage.StepUppers, stage.StepRules, stage.StepIdentity}
+	return slices.Contains(withState, step)
+})
+
 func place(t *testing.T, root string, record []byte) {
 	t.Helper()
 	path := filepath.Join(root, stage.RecordPath)
@@ -222,7 +264,7 @@ func TestThePictureIsXMLAndTheJSONIsJSON(t *testing.T) {
 }
 
 func TestTheRecordIsWrittenAsItsTagsSay(t *testing.T) {
-	for name, rec := range map[string]*stage.Record{"good": good().Record, "bad": bad().Record} {
+	for name, rec := range map[string]*stage.Record{"good": good().Record, "bad": bad().Record, "kept": kept().Record} {
 		want, err := json.MarshalIndent(rec, "", "  ")
 		if err != nil {
 			t.Fatal(err)
@@ -235,4 +277,28 @@ func TestTheRecordIsWrittenAsItsTagsSay(t *testing.T) {
 			t.Errorf("%s: Encode (-tags +got):\n%s", name, diff)
 		}
 	}
+}
+
+func FuzzAnyRecordIsShownOrRefused(f *testing.F) {
+	for _, r := range []*Report{good(), bad(), kept(), lost()} {
+		f.Add(r.Record.Encode())
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		rec, err := parseRecord(text)
+		if err != nil {
+			return
+		}
+		r := &Report{Record: rec, root: t.TempDir()}
+		r.Live = live(r.root, rec)
+		var out bytes.Buffer
+		if err := errors.Join(r.Text(&out), r.JSON(io.Discard)); err != nil {
+			t.Error(err)
+		}
+		out.WriteString(r.RulesText())
+		for _, c := range out.String() {
+			if c < ' ' && c != '\n' || c == 0x7f {
+				t.Fatalf("the text holds %q, which steers a terminal", c)
+			}
+		}
+	})
 }

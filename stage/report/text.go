@@ -13,6 +13,7 @@ import (
 	"veneer/boot"
 	"veneer/images"
 	"veneer/stage"
+	"veneer/stage/watch"
 )
 
 // shortID is how much of an image's ID people see; --json has it all.
@@ -22,6 +23,9 @@ const shortID = 12
 func (r *Report) Text(w io.Writer) error {
 	d := r.Deployment
 	var b strings.Builder
+	if loud := r.Banner(); loud != "" {
+		b.WriteString(loud + "\n")
+	}
 	fmt.Fprintf(&b, "%s %s (epoch %d, %s)\n", plain(d.Name), plain(d.Version), d.Epoch, plain(d.Architecture))
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-11s %s\n", name, fmt.Sprintf(format, args...))
@@ -32,8 +36,17 @@ func (r *Report) Text(w io.Writer) error {
 	line("Kernel", "%s", plain(r.Kernel))
 	line("Store", "%s is %s (%s), directory %s", plain(r.Store.Reference), plain(r.Store.Device), plain(r.Store.FileSystem), plain(path.Join("/", r.Store.Dir)))
 	line("Upper", "%s", r.upper())
+	line("State", "%s", r.state())
+	if len(r.Rules) > 0 {
+		line("Rules", "%s", r.ruleCount())
+	}
+	if r.kept() {
+		line("Blessed", "%s", r.boots())
+	}
+	line("Watermarks", "%s", r.watermarks())
 	line("Init", "%s", plain(r.Init))
 	b.WriteString("\nImages, from the bottom of the stack:\n" + r.images())
+	b.WriteString(r.changesOfBase() + r.done())
 	b.WriteString("\n" + r.headline() + ":\n" + r.steps())
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -77,25 +90,36 @@ func (r *Report) upper() string {
 	kind := plain(r.Record.Upper.Kind)
 	if kind == string(boot.UpperTmpfs) {
 		kind += ", volatile: what is written is gone after the next boot"
+		if r.kept() && len(r.Rules) > 0 {
+			kind = string(boot.UpperTmpfs) + ", volatile: what is written outside the rules' paths is gone after the next boot"
+		}
+	}
+	if kind == string(boot.UpperPersistent) && r.kept() {
+		kind += ": what is written is kept, but where a rule says otherwise"
 	}
 	s := r.Space
 	if s == nil {
-		return fmt.Sprintf("%s; %s, use unknown: %s", kind, size(r.Record.Upper.Size), plain(r.Unknown))
+		return fmt.Sprintf("%s; %s, use unknown: %s", kind, Size(r.Record.Upper.Size), plain(r.Unknown))
 	}
-	use := fmt.Sprintf("%s of %s used", size(s.Used), size(s.Size))
+	return kind + "; " + s.use() + r.level(watch.Upper)
+}
+
+// use is how full a file system is, for people.
+func (s *Space) use() string {
+	use := fmt.Sprintf("%s of %s used", Size(s.Used), Size(s.Size))
 	if s.Size > 0 {
 		use += fmt.Sprintf(" (%d%%)", int64(float64(s.Used)/float64(s.Size)*100))
 	}
 	if s.Files > 0 {
 		use += fmt.Sprintf(", %d of %d files", s.FilesUsed, s.Files)
 	}
-	return kind + "; " + use
+	return use
 }
 
 func (r *Report) images() string {
 	return table(func(row func(cells ...string)) {
 		for _, i := range r.Images {
-			row(string(i.Role), i.Name, i.ID[:min(shortID, len(i.ID))], i.FileSystem, size(i.Size), i.Device)
+			row(string(i.Role), i.Name, i.ID[:min(shortID, len(i.ID))], i.FileSystem, Size(i.Size), i.Device)
 		}
 	})
 }
@@ -175,8 +199,8 @@ func duration(d time.Duration) string {
 	return d.Round(10 * time.Millisecond).String()
 }
 
-// size spells an amount with one digit behind the point, in powers of 1024.
-func size(n int64) string {
+// Size spells an amount with one digit behind the point, in powers of 1024.
+func Size(n int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	f := float64(n)
 	for f >= 1023.95 && len(units) > 1 {

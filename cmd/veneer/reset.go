@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"veneer/overlay/state"
+)
+
+// resetStep is one line of what a reset would do.
+type resetStep struct {
+	Path   string   `json:"path"`
+	Place  string   `json:"place"` // in the state
+	Except []string `json:"except,omitempty"`
+	Bytes  int64    `json:"bytes"`
+	Files  int64    `json:"files"`
+}
+
+// resetReport is what a reset says of itself.
+type resetReport struct {
+	ID     string      `json:"id,omitempty"` // of the request, unless it was a dry run
+	Scope  string      `json:"scope"`
+	Secure bool        `json:"secure"`
+	Wiped  []resetStep `json:"wiped"`
+	Kept   []resetStep `json:"kept"`
+	Notes  []string    `json:"notes"`
+}
+
+func newReset() *cobra.Command {
+	var v verb
+	var scope, cancel string
+	var keep []string
+	var secure bool
+	cmd := &cobra.Command{
+		Use:   "reset [--scope all|etc|data|upper|PATH] [--keep WHAT,...]",
+		Short: "Wipe what was written, at the next boot",
+		Long: `Reset files a request that the init carries out at the next boot, before anything is mounted over it: what was written is moved
+aside, whatever its size, and the base shows again. Until the boot after it is blessed, 'veneer undo' brings everything back.
+
+Scopes: all is everything that was ever written, snapshots and identity too; etc is what was written to /etc; data is what persist
+rules keep; upper is every upper, that of /etc too; a path is whatever supplies that path, and all that lies below it.
+To keep: identity (machine-id, ssh host keys, host name, random seed), network (connections, addresses, host names), snapshots, or
+any path.
+
+With --secure what was moved aside is deleted at once, an encrypted state loses its key, and nothing can be brought back.`,
+		Example: `  veneer reset --dry-run
+  veneer reset --keep identity,network
+  veneer reset --scope etc --keep /etc/wireguard
+  veneer reset --scope /var/lib/app
+  veneer reset --cancel 20260301T120000.000000Z`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cancel != "" {
+				return v.with(func(k *keptState) error { return k.Cancel(cancel) })
+			}
+			r := state.Request{Kind: state.Reset, From: "command", Scope: scope, Keep: keep, Secure: secure}
+			if err := r.Check(); err != nil {
+				return usageError{fmt.Errorf("reset: %w", err)}
+			}
+			return v.with(func(k *keptState) error { return k.reset(cmd.OutOrStdout(), &v, r) })
+		},
+	}
+	v.flags(cmd, "show what would be wiped and kept, and file nothing")
+	flags := cmd.Flags()
+	flags.StringVar(&scope, "scope", state.ScopeAll, "`WHAT` to wipe: all, etc, data, upper or a path")
+	flags.StringSliceVar(&keep, "keep", nil, "`WHAT` to keep: identity, network, snapshots or paths, separated by commas")
+	flags.BoolVar(&secure, "secure", false, "delete at once, and destroy the key of an encrypted state: no undo")
+	flags.StringVar(&cancel, "cancel", "", "take back the request with this `ID`, as long as no boot has carried it out")
+	return cmd
+}
+
+func (k *keptState) reset(w io.Writer, v *verb, r state.Request) error {
+	plan, err := k.PlanReset(r, k.places)
+	if err != nil {
+		return err
+	}
+	rep := resetReport{Scope: r.Scope, Secure: r.Secure, Wiped: []resetStep{}, Kept: []resetStep{}, Notes: append([]string{}, plan.Notes...)}
+	if !v.dryRun {
+		if r, err = k.File(r, k.now); err != nil {
+			return err
+		}
+		rep.ID = r.ID
+	}
+	if v.dryRun || v.json {
+		for _, s := range plan.Steps {
+			size, err := k.Measure(s)
+			if err != nil {
+				return err
+			}
+			rep.Wiped = append(rep.Wiped, resetStep{k.shown(s.From), s.From, s.Except, size.Bytes, size.Files})
+		}
+		for _, place := range plan.Kept {
+			size, err := k.MeasureKept(place)
+			if err != nil {
+				return err
+			}
+			if size.Files > 0 {
+				rep.Kept = append(rep.Kept, resetStep{k.shown(place), place, nil, size.Bytes, size.Files})
+			}
+		}
+	}
+	return v.print(w, rep, func(w io.Writer) { rep.words(w) })
+}
+
+func (r resetReport) words(w io.Writer) {
+	for _, n := range r.Notes {
+		fmt.Fprintln(w, n)
+	}
+	if r.ID != "" {
+		fmt.Fprintf(w, "Filed as %s: the next boot carries it out.\n", r.ID)
+		if r.Secure {
+			fmt.Fprintln(w, "Nothing can be brought back after that.")
+		} else {
+			fmt.Fprintln(w, "'veneer undo' brings it back until that boot is blessed.")
+		}
+		return
+	}
+	lines := func(steps []resetStep) {
+		none := true
+		for _, s := range steps {
+			if s.Files == 0 {
+				continue
+			}
+			none = false
+			but := ""
+			if len(s.Except) > 0 {
+				but = " but " + quoteAll(s.Except)
+			}
+			fmt.Fprintf(w, "  %s%s: %s\n", quoteAll([]string{s.Path}), but, amount(state.Size{Bytes: s.Bytes, Files: s.Files}))
+		}
+		if none {
+			fmt.Fprintln(w, "  nothing")
+		}
+	}
+	fmt.Fprintln(w, "The next boot would wipe:")
+	lines(r.Wiped)
+	fmt.Fprintln(w, "and keep of it:")
+	lines(r.Kept)
+}
+
+func quoteAll(list []string) string {
+	quoted := make([]string, len(list))
+	for i, s := range list {
+		quoted[i] = printable(s)
+	}
+	return strings.Join(quoted, ", ")
+}

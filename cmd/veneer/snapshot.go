@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"veneer/overlay/state"
+	"veneer/stage/report"
+)
+
+// snapshotReport is one snapshot, for programs.
+type snapshotReport struct {
+	Name       string   `json:"name"`
+	When       string   `json:"when"`
+	Boot       string   `json:"boot"`
+	Deployment string   `json:"deployment"`
+	Good       bool     `json:"good"`
+	Why        string   `json:"why"`
+	Parts      []string `json:"parts"`
+	Files      int64    `json:"files"`
+	Copied     int64    `json:"copied"`
+	Shared     int64    `json:"shared"`
+}
+
+func reportOf(s state.Snapshot) snapshotReport {
+	return snapshotReport{s.Name, s.When, s.Boot, s.Deployment, s.Good, s.Why, s.Parts, s.Files, s.Copied, s.Shared}
+}
+
+// snapshotVerb is `veneer snapshot` with its flags.
+type snapshotVerb struct {
+	verb
+	data, identity bool
+	why            string
+}
+
+func newSnapshot() *cobra.Command {
+	var v snapshotVerb
+	cmd := &cobra.Command{
+		Use:   "snapshot [NAME] | snapshot list | snapshot delete NAME | snapshot restore NAME",
+		Short: "Make, list, delete and return to generations of what was written",
+		Long: `Snapshot copies every upper as it is now: what was written to /etc, to the root where it is kept, and to the paths of merge rules.
+With --data it takes what persist rules keep, too, and with --identity what tells the machine from its sisters. Blocks are shared
+where the file system can do that (btrfs, xfs); elsewhere what has not changed since the last snapshot is shared with it. Whether
+there is room is known before anything is copied.
+
+restore puts a copy of the snapshot in the place of what is there now, at the next boot; 'veneer undo' takes that back. list shows
+the snapshots, delete deletes one. A snapshot of a blessed boot is good: one that a machine may return to by itself.`,
+		Example: `  veneer snapshot before-upgrade
+  veneer snapshot list --json
+  veneer snapshot restore before-upgrade
+  veneer snapshot delete before-upgrade`,
+		Args: args(cobra.MaximumNArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			word, name, err := snapshotWords(args)
+			if err != nil {
+				return usageError{fmt.Errorf("snapshot: %w", err)}
+			}
+			out, errs := cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return v.with(func(k *keptState) error {
+				switch word {
+				case "list":
+					return v.list(k, out, errs)
+				case "delete":
+					return v.remove(k, out, name)
+				case "restore":
+					return v.restore(cmd.Context(), k, out, name)
+				}
+				return v.create(cmd.Context(), k, out, name)
+			})
+		},
+	}
+	v.flags(cmd, "show what would be done, and do nothing")
+	flags := cmd.Flags()
+	flags.BoolVar(&v.data, "data", false, "take what persist rules keep, too")
+	flags.BoolVar(&v.identity, "identity", false, "take the identity of the machine, too")
+	flags.StringVar(&v.why, "why", "", "a `NOTE` for the list")
+	return cmd
+}
+
+// snapshotWords tells what the words ask for: a name makes a snapshot, unless it is one of the other three.
+func snapshotWords(args []string) (word, name string, err error) {
+	if len(args) == 0 {
+		return "", "", nil
+	}
+	switch args[0] {
+	case "list":
+		if len(args) > 1 {
+			return "", "", fmt.Errorf("unexpected %q", args[1])
+		}
+		return "list", "", nil
+	case "delete", "restore":
+		if len(args) != 2 {
+			return "", "", fmt.Errorf("%s: want the name of a snapshot", args[0])
+		}
+		return args[0], args[1], state.CheckSnapshotName(args[1])
+	}
+	if len(args) > 1 {
+		return "", "", fmt.Errorf("unexpected %q", args[1])
+	}
+	return "", args[0], state.CheckSnapshotName(args[0])
+}
+
+func (v *snapshotVerb) create(ctx context.Context, k *keptState, w io.Writer, name string) error {
+	spec := state.SnapshotSpec{Name: name, Serial: k.record.Deployment.Serial, Boot: k.boot, Data: v.data, Identity: v.identity, Why: v.why, Now: k.now}
+	if v.dryRun {
+		parts, err := k.SnapshotParts(spec)
+		if err != nil {
+			return err
+		}
+		return v.print(w, parts, func(w io.Writer) {
+			for _, p := range parts {
+				fmt.Fprintf(w, "Would copy %s\n", printable(k.shown(p)))
+			}
+		})
+	}
+	s, err := k.CreateSnapshot(ctx, spec)
+	if err != nil {
+		return err
+	}
+	return v.print(w, reportOf(s), func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %s, %s copied, %s shared\n", s.Name, report.Count(s.Files, "entry", "entries"), report.Size(s.Copied), report.Size(s.Shared))
+	})
+}
+
+func (v *snapshotVerb) list(k *keptState, w, errs io.Writer) error {
+	all, problems, err := k.Snapshots()
+	if err != nil {
+		return err
+	}
+	warn(errs, problems)
+	list := []snapshotReport{}
+	for _, s := range all {
+		list = append(list, reportOf(s))
+	}
+	return v.print(w, list, func(w io.Writer) {
+		if len(list) == 0 {
+			fmt.Fprintln(w, "There are no snapshots.")
+			return
+		}
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		for _, s := range list {
+			good := ""
+			if s.Good {
+				good = "good"
+			}
+			fmt.Fprintf(t, "%s\t%s\tdeployment %s\t%s\t%s\t%s\n", s.Name, printable(s.When), printable(s.Deployment), report.Size(s.Copied+s.Shared), good, printable(s.Why))
+		}
+		t.Flush()
+	})
+}
+
+func (v *snapshotVerb) remove(k *keptState, w io.Writer, name string) error {
+	if v.dryRun {
+		_, err := k.Snapshot(name)
+		if err == nil {
+			fmt.Fprintf(w, "Would delete %s\n", name)
+		}
+		return err
+	}
+	if err := k.DeleteSnapshot(name); err != nil {
+		return err
+	}
+	return v.print(w, map[string]string{"deleted": name}, func(w io.Writer) {
+		fmt.Fprintf(w, "Deleted %s; 'veneer cleanup' gives its room back.\n", name)
+	})
+}
+
+func (v *snapshotVerb) restore(ctx context.Context, k *keptState, w io.Writer, name string) error {
+	s, err := k.Snapshot(name)
+	if err != nil {
+		return err
+	}
+	if v.dryRun {
+		return v.print(w, reportOf(s), func(w io.Writer) {
+			for _, p := range s.Parts {
+				fmt.Fprintf(w, "The next boot would put %s of %s in the place of what is there.\n", printable(k.shown(p)), name)
+			}
+		})
+	}
+	r, err := k.File(state.Request{Kind: state.Restore, From: "command", Snapshot: name}, k.now)
+	if err != nil {
+		return err
+	}
+	// The copy is made here, so that the boot has only renames to do.
+	if err := k.StageRestore(ctx, r); err != nil {
+		return errors.Join(err, k.Cancel(r.ID))
+	}
+	return v.print(w, map[string]string{"id": r.ID, "snapshot": name}, func(w io.Writer) {
+		fmt.Fprintf(w, "Filed as %s: the next boot returns to %s. 'veneer undo' takes it back until that boot is blessed.\n", r.ID, name)
+	})
+}

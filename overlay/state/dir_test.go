@@ -1,0 +1,426 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestAWriteLeavesTheFormerFileOrTheNewOne(t *testing.T) {
+	for k := 1; ; k++ {
+		d := open(t, t.TempDir())
+		must(t, d.write("f", []byte("former")))
+		n := 0
+		d.stop = func(string) error {
+			if n++; n >= k {
+				return errStopped
+			}
+			return nil
+		}
+		err := d.write("f", []byte("new"))
+		d.stop = nil
+		text, rerr := d.read("f", 100)
+		must(t, rerr)
+		if got := string(text); got != "former" && got != "new" || err == nil && got != "new" {
+			t.Errorf("stopped before change %d: the file holds %q, error %v", k, got, err)
+		}
+		if names, _ := d.names(".", 10); len(names) != 1 {
+			t.Errorf("stopped before change %d: %q is listed", k, names)
+		}
+		must(t, d.write("f", []byte("again")))
+		if err == nil {
+			t.Logf("%d instants", k-1)
+			return
+		}
+	}
+}
+
+func TestJunkIsReportedAndLeftAlone(t *testing.T) {
+	needsRoot(t)
+	root := t.TempDir()
+	d := populate(t, root)
+	outside := filepath.Join(t.TempDir(), "outside")
+	must(t, os.WriteFile(outside, Request{Format: 1, ID: newID(now), Kind: Reset, Scope: "all"}.Encode(), 0o600))
+	id := func(n int) string { return newID(now.Add(time.Duration(n) * time.Second)) }
+	put(t, root, "requests/readme.txt x", "requests/"+id(1)+".json -> "+outside, "requests/"+id(2)+".json fifo", "requests/"+id(3)+".json/",
+		"requests/"+id(4)+".json {", "requests/.new-"+id(5)+".json torn", "journal/x.json y", "journal/1.json fifo", "journal/01.json z", "aside/junk/", "aside/"+id(6)+"/aside.json fifo",
+		"snapshots/s/snapshot.json fifo", "data/not--escaped x")
+	must(t, os.WriteFile(filepath.Join(root, "requests", id(7)+".json"), make([]byte, maxRequest+1), 0o600))
+	must(t, unix.Mknod(filepath.Join(root, "requests", id(8)+".json"), unix.S_IFBLK|0o600, int(unix.Mkdev(7, 200))))
+	must(t, os.WriteFile(filepath.Join(root, "requests", id(9)+".json"), Request{Format: 1, ID: id(10), Kind: Reset, Scope: "all"}.Encode(), 0o600))
+	before := list(t, root, "ballast")
+	requests, problems, err := d.Requests()
+	must(t, err)
+	if len(requests) != 0 || len(problems) != 8 {
+		t.Errorf("Requests = %v and %d problems, want none and 8:\n%v", requests, len(problems), problems)
+	}
+	for _, p := range problems {
+		if len(p.String()) > 600 || strings.ContainsAny(p.String(), "\n\x00") {
+			t.Errorf("a problem is no line: %q", p)
+		}
+	}
+	if _, problems, err = d.Snapshots(); err != nil || len(problems) != 1 {
+		t.Errorf("Snapshots: problems %v, %v", problems, err)
+	}
+	if _, problems, err = d.Journal(); err != nil || len(problems) != 3 {
+		t.Errorf("Journal: problems %v, %v", problems, err)
+	}
+	if _, junk, err := d.Places("1"); err != nil || len(junk) != 1 {
+		t.Errorf("Places: junk %q, %v", junk, err)
+	}
+	out, err := d.CarryOut(context.Background(), orders())
+	must(t, err)
+	if len(out) != 0 {
+		t.Errorf("CarryOut = %v, want nothing", out)
+	}
+	if after := list(t, root, "ballast"); strings.Join(before, "\n") != strings.Join(after, "\n") {
+		t.Error("what was not understood was touched")
+	}
+}
+
+func TestALinkInThePlaceOfADirectoryLeadsNowhere(t *testing.T) {
+	needsRoot(t)
+	for _, dir := range []string{"requests", "journal", "aside", "etc", "data", "snapshots", "trash", "ballast"} {
+		t.Run(dir, func(t *testing.T) {
+			root, outside := t.TempDir(), t.TempDir()
+			d := populate(t, root)
+			put(t, outside, "precious x", "1/fs/precious x", "var/precious x")
+			must(t, os.RemoveAll(filepath.Join(root, dir)))
+			must(t, os.Symlink(outside, filepath.Join(root, dir)))
+			before := list(t, outside)
+			d.File(Request{Kind: Reset, Scope: ScopeAll, Secure: true}, now)
+			d.CarryOut(context.Background(), orders())
+			d.EmptyTrash(context.Background(), 0, nil)
+			d.Bless("b", "1", now)
+			if after := list(t, outside); strings.Join(before, "\n") != strings.Join(after, "\n") {
+				t.Errorf("behind the link: %q became %q", before, after)
+			}
+		})
+	}
+}
+
+func TestOrigin(t *testing.T) {
+	owner := Owner{Product: "kiosk", Machine: "m1"}
+	origin := func(d *Dir, o Owner) Origin {
+		got, why, err := d.Origin(o)
+		must(t, err)
+		if got == Foreign && why == "" {
+			t.Error("foreign, and nobody says why")
+		}
+		return got
+	}
+	root := t.TempDir()
+	d := open(t, root)
+	if got := origin(d, owner); got != Fresh {
+		t.Errorf("an empty directory is %q", got)
+	}
+	n := 0
+	d.stop = func(string) error {
+		if n++; n > 12 {
+			return errStopped
+		}
+		return nil
+	}
+	if err := d.Adopt(owner); !errors.Is(err, errStopped) {
+		t.Fatal(err)
+	}
+	d.stop = nil
+	if got := origin(d, owner); got != Fresh {
+		t.Errorf("a state that was not finished is %q", got)
+	}
+	must(t, d.Adopt(owner))
+	for o, want := range map[Owner]Origin{owner: Own, {"kiosk", ""}: Own, {"kiosk", "m2"}: Foreign, {"till", "m1"}: Foreign} {
+		if got := origin(d, o); got != want {
+			t.Errorf("for %+v it is %q, want %q", o, got, want)
+		}
+	}
+	must(t, os.WriteFile(filepath.Join(root, "format"), []byte("{\n  \"format\": 2,\n  \"new\": true\n}\n"), 0o600))
+	if _, _, err := d.Origin(owner); !errors.Is(err, ErrNewer) {
+		t.Errorf("a later format: %v, want ErrNewer", err)
+	}
+	must(t, os.Remove(filepath.Join(root, "format")))
+	put(t, root, "etc/1/fs/x y")
+	if got := origin(d, owner); got != Foreign {
+		t.Errorf("uppers without a mark are %q", got)
+	}
+}
+
+func TestStampsAreWrittenAndCompared(t *testing.T) {
+	d := open(t, t.TempDir())
+	must(t, d.mkdir("etc"))
+	want := Stamp{Product: "p", Base: "b", Lowers: []string{"b"}}
+	if _, v, err := d.Against("etc/1", want); v != Missing || err != nil {
+		t.Errorf("without a stamp: %q, %v", v, err)
+	}
+	must(t, d.WriteStamp("etc/1", want))
+	if _, v, err := d.Against("etc/1", want); v != Same || err != nil {
+		t.Errorf("with its stamp: %q, %v", v, err)
+	}
+	must(t, os.WriteFile(filepath.Join(d.Name(), "etc/1/stamp/stamp.json"), []byte("torn"), 0o600))
+	if _, v, err := d.Against("etc/1", want); v != Missing || err == nil {
+		t.Errorf("with a torn stamp: %q, %v", v, err)
+	}
+}
+
+// TestAnOrderFromOutsideIsTakenOnce is the table of Dir.Ask.
+func TestAnOrderFromOutsideIsTakenOnce(t *testing.T) {
+	needsRoot(t)
+	d := populate(t, t.TempDir())
+	boot := 0
+	step := func(word string, want bool) {
+		t.Helper()
+		boot++
+		got, err := d.Ask("command line", word, Request{Kind: Reset, Scope: ScopeEtc}, now)
+		must(t, err)
+		if got != want {
+			t.Errorf("boot %d, with %q: Ask = %v, want %v", boot, word, got, want)
+		}
+		out, err := d.CarryOut(context.Background(), orders())
+		must(t, err)
+		if (len(out) == 1) != want {
+			t.Errorf("boot %d, with %q: %d requests were carried out: %+v", boot, word, len(out), out)
+		}
+	}
+	step("", false)
+	step("etc", true)
+	for range 3 {
+		step("etc", false)
+	}
+	step("etc@2", true)
+	step("etc@2", false)
+	step("", false)
+	step("etc@2", true)
+	// However much happens afterwards, and however much of it the journal forgets.
+	for range keptEntries + 5 {
+		_, err := d.File(Request{Kind: Reset, Scope: "/nowhere"}, now)
+		must(t, err)
+	}
+	_, err := d.CarryOut(context.Background(), orders())
+	must(t, err)
+	step("etc@2", false)
+	if entries, _, _ := d.Journal(); len(entries) != keptEntries {
+		t.Errorf("the journal has %d entries, want %d", len(entries), keptEntries)
+	}
+	must(t, d.Remember("command line", "all"))
+	step("all", false)
+}
+
+func TestAStopWhileAskingTakesTheOrderOnce(t *testing.T) {
+	needsRoot(t)
+	for k := 1; k < 40; k++ {
+		d := populate(t, memory(t))
+		n := 0
+		d.stop = func(string) error {
+			if n++; n >= k {
+				return errStopped
+			}
+			return nil
+		}
+		d.Ask("command line", "etc", Request{Kind: Reset, Scope: ScopeEtc}, now)
+		d.CarryOut(context.Background(), orders())
+		d.stop = nil
+		for range 3 {
+			_, err := d.Ask("command line", "etc", Request{Kind: Reset, Scope: ScopeEtc}, now)
+			must(t, err)
+			_, err = d.CarryOut(context.Background(), orders())
+			must(t, err)
+		}
+		entries, _, err := d.Journal()
+		must(t, err)
+		if len(entries) != 1 || entries[0].Outcome != Done {
+			t.Fatalf("stopped before change %d: the journal is %+v", k, entries)
+		}
+	}
+}
+
+func TestIDsGoUpWhateverTheClockSays(t *testing.T) {
+	d := open(t, t.TempDir())
+	last := ""
+	for i, clock := range []time.Time{now, now, now.Add(-50 * 365 * 24 * time.Hour), now.Add(time.Second), now} {
+		r, err := d.File(Request{Kind: Undo}, clock)
+		must(t, err)
+		if r.ID <= last {
+			t.Errorf("request %d has the ID %s, after %s", i, r.ID, last)
+		}
+		last = r.ID
+	}
+	must(t, d.Cancel(last))
+	if err := d.Cancel(last); err == nil {
+		t.Error("a request was cancelled twice")
+	}
+}
+
+func TestBlessEndsUndo(t *testing.T) {
+	needsRoot(t)
+	root := t.TempDir()
+	d := populate(t, root)
+	for i, boot := range []string{"a", "a", "b"} {
+		n, err := d.Attempt(boot)
+		must(t, err)
+		if want := []int{1, 1, 2}[i]; n != want {
+			t.Errorf("Attempt(%s) = %d, want %d", boot, n, want)
+		}
+	}
+	carried(t, d, Request{Kind: Reset, Scope: ScopeEtc})
+	carried(t, d, Request{Kind: Quarantine, Place: "merge/opt"})
+	entries, _, err := d.Journal()
+	must(t, err)
+	id, err := d.Find("1")
+	if err != nil || id != entries[0].ID {
+		t.Errorf("Find(1) = %q, %v, want %q", id, err, entries[0].ID)
+	}
+	final, err := d.Bless("b", "1", now)
+	must(t, err)
+	if len(final) != 1 || final[0].ID != id {
+		t.Errorf("Bless = %+v, want the reset alone", final)
+	}
+	if _, err := d.Find(id); !errors.Is(err, ErrNothingToUndo) {
+		t.Errorf("Find after the bless: %v, want ErrNothingToUndo", err)
+	}
+	if _, err := d.Find(""); err != nil {
+		t.Errorf("the quarantine cannot be undone: %v", err)
+	}
+	if n := d.Attempts(); n != 0 {
+		t.Errorf("Attempts = %d after a bless", n)
+	}
+	if n, err := d.Attempt("c"); n != 1 || err != nil {
+		t.Errorf("Attempt after a bless = %d, %v", n, err)
+	}
+	if b, err := d.Blessed(); err != nil || b.Boot != "b" || b.Deployment != "1" {
+		t.Errorf("Blessed = %+v, %v", b, err)
+	}
+	n := 0
+	d.stop = func(string) error { n++; return nil }
+	_, err = d.Bless("b", "1", now)
+	must(t, err)
+	if n > 1 { // the count of attempts, which "c" began
+		t.Errorf("a second bless of the same boot changed %d things", n)
+	}
+}
+
+func TestAnUndoThatWouldMixTwoBasesIsRefused(t *testing.T) {
+	needsRoot(t)
+	d := populate(t, t.TempDir())
+	carried(t, d, Request{Kind: Reset, Scope: "/etc/ssh"})
+	must(t, d.WriteStamp("etc/1", Stamp{Product: "kiosk", Base: "b2"}))
+	before := list(t, d.Name(), "journal", "ballast", "requests")
+	file(Request{Kind: Undo})(t, d)
+	out, err := d.CarryOut(context.Background(), orders())
+	must(t, err)
+	if len(out) != 1 || out[0].Outcome != Refused || !strings.Contains(out[0].Err.Error(), "another base") {
+		t.Errorf("CarryOut = %+v, want a refusal", out)
+	}
+	if after := list(t, d.Name(), "journal", "ballast", "requests"); strings.Join(before, "\n") != strings.Join(after, "\n") {
+		t.Error("a refused undo changed something")
+	}
+}
+
+func TestASecureResetDestroysTheKey(t *testing.T) {
+	needsRoot(t)
+	d := populate(t, t.TempDir())
+	file(Request{Kind: Reset, Scope: ScopeAll, Secure: true})(t, d)
+	o := orders()
+	destroyed := 0
+	o.Destroy = func() error { destroyed++; return nil }
+	if _, err := d.CarryOut(context.Background(), o); !errors.Is(err, ErrDestroyed) || destroyed != 1 {
+		t.Errorf("CarryOut = %v, and %d keys destroyed", err, destroyed)
+	}
+}
+
+func TestReseedNamesBoundDirectoriesThatLostAPart(t *testing.T) {
+	needsRoot(t)
+	d := populate(t, t.TempDir())
+	carried(t, d, Request{Kind: Reset, Scope: ScopeAll, Keep: []string{"/var/lib/app"}})
+	roots, err := d.Reseed()
+	must(t, err)
+	if fmt.Sprint(roots) != "[data/var]" {
+		t.Errorf("Reseed = %q, want data/var: data/home went as a whole", roots)
+	}
+	must(t, d.Reseeded())
+	if roots, err := d.Reseed(); err != nil || len(roots) != 0 {
+		t.Errorf("Reseed = %q, %v after Reseeded", roots, err)
+	}
+}
+
+func TestTheTrashIsEmptiedWhateverIsInIt(t *testing.T) {
+	needsRoot(t)
+	root := t.TempDir()
+	d := populate(t, root)
+	put(t, root, "trash/a/.hidden/x +i", "trash/a/dir +i", "trash/b -> /etc", "trash/c fifo", "trash/d whiteout", "trash/odd\n\xff/x y", "trash/e/log +a")
+	must(t, os.Chmod(filepath.Join(root, "trash/a/.hidden"), 0))
+	setFlags(t, filepath.Join(root, "trash/a/.hidden"), 0x10)
+	dir := filepath.Join(root, "trash")
+	deep, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	must(t, err)
+	for range 3000 {
+		must(t, unix.Mkdirat(deep, "deep", 0o700))
+		next, err := unix.Openat(deep, "deep", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		must(t, err)
+		unix.Close(deep)
+		deep = next
+	}
+	unix.Close(deep)
+	left, _, err := d.EmptyTrash(context.Background(), 3, nil)
+	if err != nil || !left {
+		t.Errorf("EmptyTrash with a limit = %v, %v", left, err)
+	}
+	left, _, err = d.EmptyTrash(context.Background(), 0, func(int) {})
+	if err != nil || left {
+		t.Errorf("EmptyTrash = %v, %v", left, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+		t.Errorf("left in the trash: %v, %v", entries, err)
+	}
+	if _, err := os.Stat("/etc/passwd"); errors.Is(err, fs.ErrNotExist) {
+		t.Fatal("a link was followed")
+	}
+}
+
+func TestTheTrashStopsAtAMount(t *testing.T) {
+	needsRoot(t)
+	root := t.TempDir()
+	d := populate(t, root)
+	put(t, root, "trash/a/mnt/", "trash/a/x y", "trash/z y")
+	mnt := filepath.Join(root, "trash/a/mnt")
+	if err := unix.Mount("tmpfs", mnt, "tmpfs", 0, ""); err != nil {
+		t.Skipf("mount a tmpfs: %v", err)
+	}
+	defer unix.Unmount(mnt, unix.MNT_DETACH)
+	put(t, mnt, "precious x")
+	left, _, err := d.EmptyTrash(context.Background(), 0, nil)
+	_ = left
+	if err == nil || !strings.Contains(err.Error(), "mounted") {
+		t.Errorf("EmptyTrash = %v, want it to name the mount", err)
+	}
+	if _, err := os.Stat(filepath.Join(mnt, "precious")); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(root, "trash/z")); err == nil {
+		t.Error("what lies beside the mount is still there")
+	}
+}
+
+func TestAMountInThePlaceOfDataIsNotMoved(t *testing.T) {
+	needsRoot(t)
+	root := t.TempDir()
+	d := populate(t, root)
+	mnt := filepath.Join(root, "data/var/log")
+	if err := unix.Mount("tmpfs", mnt, "tmpfs", 0, ""); err != nil {
+		t.Skipf("mount a tmpfs: %v", err)
+	}
+	defer unix.Unmount(mnt, unix.MNT_DETACH)
+	file(Request{Kind: Reset, Scope: "/var/log"})(t, d)
+	out, err := d.CarryOut(context.Background(), orders())
+	must(t, err)
+	if len(out) != 1 || out[0].Outcome != Failed || !strings.Contains(out[0].Err.Error(), "mounted") {
+		t.Errorf("CarryOut = %+v, want a failure that names the mount", out)
+	}
+}

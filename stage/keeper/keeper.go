@@ -1,0 +1,104 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"time"
+
+	"veneer/overlay/mount"
+	"veneer/overlay/state"
+	"veneer/stage"
+)
+
+// Keeper works in one state directory.
+type Keeper struct {
+	*state.Dir
+	mount.Kernel
+	at    string
+	owner stage.Owner
+	lines []string // what was done, for veneer.debug
+}
+
+// Open opens the state directory at a path. A state that is new is taken over; one of another product is left alone, with
+// stage.ErrForeign.
+func Open(at string, owner stage.Owner) (*Keeper, error) {
+	d, err := state.Open(at)
+	if err != nil {
+		return nil, err
+	}
+	who := state.Owner{Product: owner.Product}
+	origin, why, err := d.Origin(who)
+	switch {
+	case err == nil && origin == state.Foreign:
+		err = fmt.Errorf("the state is another's: %s: %w", why, stage.ErrForeign)
+	case err == nil && origin == state.Fresh:
+		err = d.Adopt(who)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return &Keeper{Dir: d, at: at, owner: owner}, nil
+}
+
+func (s *Keeper) path(name ...string) string { return path.Join(append([]string{s.at}, name...)...) }
+
+// maxLines bounds what is told of one call.
+const maxLines = 200
+
+func (s *Keeper) say(format string, args ...any) {
+	if len(s.lines) < maxLines {
+		s.lines = append(s.lines, fmt.Sprintf(format, args...))
+	}
+}
+
+func (s *Keeper) orders(serial string) state.Orders {
+	return state.Orders{Serial: serial, Boot: s.owner.Boot, Now: time.Now(), Log: func(line string) { s.say("%s", line) }}
+}
+
+// Serve answers the calls of an init until it hangs up.
+func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
+	var k *Keeper
+	defer func() {
+		if k != nil {
+			k.Close()
+		}
+	}()
+	for {
+		call, err := stage.ReadCall(in)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var answer stage.Answer
+		if k == nil {
+			k, err = Open(call.Dir, call.Owner)
+		}
+		if err == nil {
+			answer, err = k.answer(ctx, call)
+			answer.Lines, k.lines = k.lines, nil
+		}
+		answer.SetError(err)
+		if err := stage.WriteAnswer(out, &answer); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Keeper) answer(ctx context.Context, call stage.Call) (a stage.Answer, err error) {
+	switch call.Op {
+	case stage.OpRequests:
+		a.Requests, a.Undone, err = s.Requests(ctx, call.Asked)
+	case stage.OpUpper:
+		a.Upper, err = s.Upper(ctx, call.Upper)
+	case stage.OpData:
+		err = s.Data(ctx, call.Data)
+	default:
+		err = fmt.Errorf("the init asks for %q, which this veneer does not know: initramfs and images are of different builds", call.Op)
+	}
+	return a, err
+}

@@ -1,0 +1,339 @@
+package keeper
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"veneer/boot"
+	"veneer/overlay"
+	"veneer/overlay/entry"
+	"veneer/overlay/merge"
+	"veneer/overlay/rule"
+	"veneer/overlay/state"
+	"veneer/stage"
+)
+
+type upperSpec struct{ stage.UpperSpec }
+
+// setID is a short name for a stack of images.
+func setID(images []string) string {
+	sum := sha256.Sum256([]byte(strings.Join(images, "\n")))
+	return hex.EncodeToString(sum[:8])
+}
+
+// Upper implements stage.StateDir.
+//
+//	no stamp, nothing written     a new upper; for /etc, a copy of that of the deployment that was last stamped
+//	no stamp, and something there quarantine: nobody knows what it was written on
+//	another product's, or written
+//	under other overlay options   quarantine
+//	another base                  as the rule says: merge, keep, quarantine, reset
+//	the same base                 that one
+//
+// What the rule does not let survive is dropped then.
+func (s *Keeper) Upper(ctx context.Context, given stage.UpperSpec) (stage.UpperDone, error) {
+	spec := upperSpec{given}
+	want := spec.Stamp()
+	var done stage.UpperDone
+	have, verdict, err := s.Against(spec.Dir, want)
+	if err != nil {
+		s.say("stamp of %s: %v", spec.Dir, err)
+	}
+	if verdict == state.Missing && !s.holds(path.Join(spec.Dir, state.FilesDir)) {
+		if have, verdict, err = s.begin(spec, want); err != nil {
+			return done, err
+		}
+		done.Fresh = true
+	}
+	change := spec.Rule.OnBaseChange()
+	switch {
+	case verdict == state.Missing:
+		done.What, done.Why = "the former upper of "+spec.Path+" was quarantined", "it has no stamp, so that nobody knows which base it was written on"
+		change = rule.Quarantine
+	case verdict == state.ForeignStamp:
+		done.What, done.Why = "the former upper of "+spec.Path+" was quarantined", fmt.Sprintf("it was written for %q, and this is %q", have.Product, want.Product)
+		change = rule.Quarantine
+	case verdict == state.OtherOptions:
+		done.What, done.Why = "the former upper of "+spec.Path+" was quarantined", "it was written with the overlay options "+have.Options
+		change = rule.Quarantine
+	case verdict == state.OtherBase && change == rule.Quarantine:
+		done.What, done.Why = "the former upper of "+spec.Path+" was quarantined", fmt.Sprintf("it was written on %s %s, and its rule says so", have.Product, have.Version)
+	case verdict == state.Same:
+		return done, s.sweep(ctx, spec)
+	}
+	if change == rule.MergeChange {
+		done.Merge, err = s.merge(ctx, spec, have)
+		if errors.Is(err, merge.ErrMarks) {
+			done.What, done.Why = "the former upper of "+spec.Path+" was quarantined", err.Error()
+			change, err = rule.Quarantine, nil
+		}
+		if err != nil {
+			return done, err
+		}
+	}
+	switch change {
+	case rule.Quarantine, rule.Reset:
+		if err := s.putAside(ctx, spec, change, done.Why); err != nil {
+			return done, err
+		}
+		if err := s.makeUpper(spec); err != nil {
+			return done, err
+		}
+		done.Fresh = true
+	case rule.Keep:
+		s.say("upper of %s: kept as it is on another base", spec.Path)
+	}
+	if err := s.stamped(spec, want); err != nil {
+		return done, err
+	}
+	return done, s.sweep(ctx, spec)
+}
+
+// holds reports whether a directory of the state holds anything.
+func (s *Keeper) holds(name string) bool {
+	d, err := os.Open(s.path(name))
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(1)
+	return err == nil && len(names) > 0
+}
+
+// begin makes an upper that is not there yet: anew, or for /etc as a copy of the newest that another deployment has.
+func (s *Keeper) begin(spec upperSpec, want state.Stamp) (state.Stamp, state.Verdict, error) {
+	if former := s.newest(spec.Dir); former != "" {
+		if err := s.copyUpper(former, spec.Dir); err != nil {
+			return state.Stamp{}, "", fmt.Errorf("copy %s, the upper of the deployment before: %w", former, err)
+		}
+		return s.Against(spec.Dir, want)
+	}
+	if err := s.makeUpper(spec); err != nil {
+		return state.Stamp{}, "", err
+	}
+	return want, state.Same, s.stamped(spec, want)
+}
+
+// newest finds the upper of /etc, beside dir, whose stamp was written last.
+func (s *Keeper) newest(dir string) (best string) {
+	parent, name := path.Split(dir)
+	if parent != stage.EtcDir+"/" {
+		return ""
+	}
+	f, err := os.Open(s.path(parent))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(maxUppers)
+	var latest int64
+	for _, n := range names {
+		if n == name || boot.CheckSerial(n) != nil {
+			continue
+		}
+		if _, err := s.ReadStamp(path.Join(stage.EtcDir, n)); err != nil {
+			continue
+		}
+		info, err := os.Lstat(s.path(stage.EtcDir, n, state.StampDir, "stamp.json"))
+		if err == nil && (best == "" || info.ModTime().UnixNano() > latest) {
+			best, latest = path.Join(stage.EtcDir, n), info.ModTime().UnixNano()
+		}
+	}
+	return best
+}
+
+const (
+	maxUppers  = 4096
+	tempPrefix = ".new-"
+)
+
+// copyUpper copies an upper with its stamp. It appears as a whole.
+func (s *Keeper) copyUpper(from, to string) error {
+	parent, name := path.Split(to)
+	in, err := entry.OpenRoot(s.path(parent))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(in)
+	temp := tempPrefix + name
+	if entry.Exists(in, temp) {
+		if err := entry.Remove(in, temp); err != nil {
+			return err
+		}
+	}
+	if entry.Exists(in, name) { // empty, or it would not be asked for
+		if err := entry.Remove(in, name); err != nil {
+			return err
+		}
+	}
+	c := entry.Copier{Marks: true}
+	if err := c.Copy(in, path.Base(from), in, temp); err != nil {
+		return err
+	}
+	if err := unix.Syncfs(in); err != nil {
+		return err
+	}
+	if err := unix.Renameat(in, temp, in, name); err != nil {
+		return err
+	}
+	return unix.Fsync(in)
+}
+
+// makeUpper makes the directories of an upper.
+func (s *Keeper) makeUpper(spec upperSpec) error {
+	for _, op := range overlay.NewUpper(s.path(spec.Dir), spec.Found) {
+		if err := s.Apply(op); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putAside moves an upper away, and its work directory and stamp with it.
+func (s *Keeper) putAside(ctx context.Context, spec upperSpec, change rule.BaseChange, why string) error {
+	r := state.Request{Kind: state.Quarantine, Place: spec.Dir, Why: why}
+	orders := s.orders(spec.Base.Serial)
+	if change == rule.Reset {
+		r = state.Request{Kind: state.Reset, Scope: spec.Path, Why: "the base has changed, and the rule says reset"}
+		orders.Places = []state.Place{{Path: spec.Path, Root: spec.Dir, Files: path.Join(spec.Dir, state.FilesDir)}}
+	}
+	out, err := s.Run(ctx, r, orders)
+	return errors.Join(err, out.Err)
+}
+
+// memory names the directory in which a stamp keeps what the next merge needs of this base.
+func (spec upperSpec) memory(images []string) string {
+	return path.Join(spec.Dir, state.StampDir, setID(images))
+}
+
+func (spec upperSpec) merging(s *Keeper) merge.Spec {
+	return merge.Spec{Path: spec.Path, Upper: s.path(spec.Dir, state.FilesDir), Scratch: s.path(spec.Dir, state.StampDir, "scratch"),
+		Lowers: spec.Found.At, Entries: spec.Rule.Entries, To: spec.Base.Base}
+}
+
+// merge carries an upper over from the base that its stamp names. The record of it stays beside the stamp.
+func (s *Keeper) merge(ctx context.Context, spec upperSpec, have state.Stamp) (*stage.Merge, error) {
+	ms := spec.merging(s)
+	ms.From = have.Base
+	if err := os.MkdirAll(ms.Scratch, 0o700); err != nil {
+		return nil, err
+	}
+	old := spec.memory(have.Lowers)
+	index, err := merge.OpenIndex(s.path(old, "index"))
+	switch {
+	case err == nil:
+		defer index.Close()
+		ms.Old = index
+	case !errors.Is(err, fs.ErrNotExist):
+		s.say("index of the old base: %v", err) // the report says that the merge had two sides only
+	}
+	ms.OldEntries = s.path(old, "entries")
+	report, err := merge.Run(ctx, ms)
+	if err != nil {
+		return nil, err
+	}
+	where := path.Join(spec.Dir, state.StampDir, "report.json")
+	if err := s.replace(where, report.Encode()); err != nil {
+		return nil, err
+	}
+	n := report.Counts
+	return &stage.Merge{Path: spec.Path, From: have.Base, To: spec.Base.Base, KeptLocal: n.KeptLocal, TookNew: n.TookNew, Pruned: n.Pruned,
+		DeletedLocal: n.DeletedLocal, Merged: n.Merged, Conflict: n.Conflict, TypeClash: n.TypeClash, Report: path.Join(stage.RunDir, "state", where)}, nil
+}
+
+// stamped keeps what the next merge needs of this base, and then writes the stamp, which makes the upper this base's.
+func (s *Keeper) stamped(spec upperSpec, want state.Stamp) error {
+	if spec.Rule.OnBaseChange() == rule.MergeChange {
+		if err := s.remember(spec); err != nil {
+			return fmt.Errorf("keep what the next merge needs: %w", err)
+		}
+	}
+	if err := s.WriteStamp(spec.Dir, want); err != nil {
+		return err
+	}
+	return s.forget(spec)
+}
+
+// remember copies the index of the base, and its files that are merged by entry.
+func (s *Keeper) remember(spec upperSpec) error {
+	dir := spec.memory(spec.Base.Images)
+	if err := os.MkdirAll(s.path(path.Dir(dir)), 0o700); err != nil {
+		return err
+	}
+	in, err := entry.OpenRoot(s.path(path.Dir(dir)))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(in)
+	name, temp := path.Base(dir), tempPrefix+path.Base(dir)
+	if entry.Exists(in, name) {
+		return nil
+	}
+	if entry.Exists(in, temp) {
+		if err := entry.Remove(in, temp); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mkdirat(in, temp, 0o700); err != nil {
+		return err
+	}
+	ms := spec.merging(s)
+	if err := ms.SaveEntries(s.path(path.Dir(dir), temp, "entries")); err != nil {
+		return err
+	}
+	if text, err := readIndex(spec.Index); err != nil {
+		return err
+	} else if text != nil {
+		if err := os.WriteFile(s.path(path.Dir(dir), temp, "index"), text, 0o600); err != nil {
+			return err
+		}
+	}
+	if err := unix.Syncfs(in); err != nil {
+		return err
+	}
+	if err := unix.Renameat(in, temp, in, name); err != nil {
+		return err
+	}
+	return unix.Fsync(in)
+}
+
+// readIndex reads the index that travels with the images; without one it is nil.
+func readIndex(name string) ([]byte, error) {
+	if name == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return text, err
+}
+
+// forget drops what was needed of earlier bases.
+func (s *Keeper) forget(spec upperSpec) error {
+	in, err := entry.OpenRoot(s.path(spec.Dir, state.StampDir))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(in)
+	names, err := entry.Names(in)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, n := range names {
+		if len(n) == 16 && n != setID(spec.Base.Images) || n == "scratch" {
+			errs = append(errs, entry.Remove(in, n))
+		}
+	}
+	return errors.Join(errs...)
+}

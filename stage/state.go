@@ -1,0 +1,430 @@
+package stage
+
+// Before: the images are mounted, and nothing is writable.
+// After: the state, if there is to be one, is mounted and opened at StateDir, what it was asked to do is done, and every upper that
+// is kept fits the base that is about to be booted.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"veneer/boot"
+	"veneer/images"
+	"veneer/overlay"
+	"veneer/overlay/mount"
+	"veneer/overlay/rule"
+)
+
+// StateMount is where the directory of the state is mounted, see StoreDir for why there.
+const (
+	StateMount  = MountsDir + "/state"
+	stateDevice = MountsDir + "/state-device" // the whole file system, where it is not the store's
+	maskDir     = MountsDir + "/masks"
+	indexDir    = "/usr/lib/veneer/index" // in the tools layer: what the base has in each merged directory
+)
+
+// stateLabel names what is made for a state: the partition and the file system.
+const stateLabel = "VENEER-STATE"
+
+// errUnfit marks a place that no state can be kept in.
+var errUnfit = errors.New("nothing can be kept there")
+
+// policy is what command line and manifest together say of what is writable.
+type policy struct {
+	upper   boot.Upper
+	place   boot.Place
+	missing boot.Missing
+	images.State
+	rootChange rule.BaseChange
+	rules      []rule.Rule
+}
+
+// policyOf joins the command line with the manifest. The command line names other places and kinds; what is kept, and how, stays
+// the manifest's word.
+func policyOf(cfg boot.Config, man images.Manifest) (policy, error) {
+	p := policy{State: man.State, place: cfg.State, missing: cfg.Missing, rules: man.Rules, rootChange: man.Root.BaseChange}
+	var err error
+	if p.upper, err = chooseUpper(cfg.Upper, man.Root); err != nil {
+		return p, err
+	}
+	if p.place.Kind == "" {
+		p.place.Kind = boot.NoState
+		if man.State.Declared() {
+			if p.place, err = boot.ParsePlace(man.State.Place); err != nil {
+				return p, fmt.Errorf("state policy of the manifest: %w", err)
+			}
+		}
+	}
+	if p.missing == "" {
+		if p.missing = boot.MissingFail; man.State.Missing != "" {
+			p.missing = boot.Missing(man.State.Missing)
+		}
+	}
+	if p.missing == boot.MissingCreate {
+		p.missing, p.Create = boot.MissingFail, true
+	}
+	if p.place.Kind != boot.NoState {
+		return p, nil
+	}
+	if p.upper.Kind == boot.UpperPersistent {
+		return p, errors.New("the upper is to persist, and there is no state to keep it in: give veneer.state=, or veneer.upper=tmpfs")
+	}
+	// A machine without a state forgets, which is what was asked for: by nobody, or on the command line.
+	p.rules = nil
+	for _, r := range man.Rules {
+		if !r.Kept() {
+			p.rules = append(p.rules, r)
+		}
+	}
+	return p, nil
+}
+
+// kept is a state that is ready for use.
+type kept struct {
+	dir    StateDir
+	at     string // where it is mounted
+	rules  []rule.Effective
+	places []Place
+}
+
+// Place is a rule with its place in the state.
+type Place = overlay.Place
+
+// keepState brings up the state. Where it cannot, and the policy is to go on without, the state is a directory in memory, and
+// everybody is told.
+func keepState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy, memory func() error) (kept, error) {
+	mark := r.mark()
+	k, err := diskState(ctx, r, m, b, p)
+	if err == nil || p.missing != boot.MissingEphemeral {
+		return k, err
+	}
+	if uerr := r.unwindTo(mark); uerr != nil {
+		return k, errors.Join(err, uerr)
+	}
+	var step *StepError
+	why := err.Error()
+	if errors.As(err, &step) {
+		why = step.Err.Error()
+	}
+	r.Record.State = State{Kind: StateEphemeral, Reference: p.reference(), Dir: "veneer", Mount: StateMount, Why: why}
+	r.Degrade("nothing is kept: the state is in memory, and gone at the next boot", why)
+	return Do(ctx, r, StepPrepareState, func(ctx context.Context) (kept, error) {
+		if err := memory(); err != nil {
+			return kept{}, err
+		}
+		dir := path.Join(UpperDir, "state")
+		if err := r.apply(m, mount.Mkdir{Path: dir, Mode: 0o755}, mount.Mkdir{Path: StateMount, Mode: 0o755}, mount.Bind{Source: dir, Target: StateMount}); err != nil {
+			return kept{}, err
+		}
+		k, err := openState(r, m, b)
+		if err == nil {
+			err = k.prepareUppers(ctx, r, m, b, p)
+		}
+		return k, err
+	})
+}
+
+// reference is the place as it was asked for.
+func (p policy) reference() string {
+	if p.place.Kind == boot.StateOnDevice {
+		return p.place.On.Device.String()
+	}
+	return string(p.place.Kind)
+}
+
+// diskState brings up the state that is to outlive this boot.
+func diskState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) (kept, error) {
+	if p.missing == boot.MissingWait {
+		defer func(bound time.Duration) { r.Bound = bound }(r.Bound)
+		r.Bound = forever
+	}
+	dev, err := Do(ctx, r, StepFindState, func(ctx context.Context) (Device, error) { return findState(ctx, r, m, b, p) })
+	if err != nil {
+		return kept{}, err
+	}
+	k, err := Do(ctx, r, StepPrepareState, func(ctx context.Context) (kept, error) {
+		if err := prepareState(ctx, r, m, b, p, dev); err != nil {
+			return kept{}, err
+		}
+		return openState(r, m, b)
+	})
+	if err != nil {
+		return k, err
+	}
+	_, err = Do(ctx, r, StepRequests, func(ctx context.Context) (struct{}, error) {
+		done, undone, err := k.dir.Requests(ctx, Asked{Firmware: m.ResetRequested(), Tries: p.Tries, Deployment: b.base.Serial})
+		r.Record.Requests = done
+		for _, u := range undone {
+			r.Degrade("a request was not carried out", u)
+		}
+		return struct{}{}, err
+	})
+	if err != nil {
+		return k, err
+	}
+	_, err = Do(ctx, r, StepUppers, func(ctx context.Context) (struct{}, error) { return struct{}{}, k.prepareUppers(ctx, r, m, b, p) })
+	return k, err
+}
+
+// findState waits for the state's device, or makes its partition.
+//
+//	in the store                      the store's device
+//	there                             that one
+//	not there, to be made             a partition at the end of the store's disk, at once if only such a one can answer
+//	not there, wait                   as long as it takes
+//	not there, fail or ephemeral      refused after the deadline
+func findState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) (Device, error) {
+	if p.place.Kind == boot.StateInStore {
+		return b.store, nil
+	}
+	ref := p.place.On.Device
+	wait := b.env.Config.Wait
+	made := p.Create && ref.Kind == boot.ByPartLabel
+	if made {
+		wait = 0 // the store's disk is there, and with it all its partitions
+	}
+	looking, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	if p.missing == boot.MissingWait && !made {
+		looking = ctx
+	}
+	dev, err := m.StateDevice(looking, ref)
+	if !made || !errors.Is(err, ErrNoDevice) {
+		return dev, err
+	}
+	spec := PartitionSpec{Name: ref.Value, MinSize: minState}
+	if p.Size != "" {
+		size, err := boot.ParseSize(p.Size)
+		if err != nil {
+			return dev, err
+		}
+		spec.Size = size.Bytes
+	}
+	dev, err = m.CreatePartition(ctx, b.store.Path, spec)
+	if err == nil {
+		r.Noticef("partition %s was made for the state: %s", dev.Path, ref)
+	}
+	return dev, err
+}
+
+// minState is the least room that a state is made in, bytes.
+const minState = 16 << 20
+
+// prepareState mounts the directory of the state, writable, at StateMount: unlocked, checked, made and grown as the policy wants.
+func prepareState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy, dev Device) error {
+	rec := &r.Record.State
+	*rec = State{Kind: StatePersistent, Reference: p.reference(), Device: dev.Path, FileSystem: dev.FileSystem, Dir: "/veneer", Mount: StateMount}
+	if err := m.Modules("overlay"); err != nil { // for the probe
+		return err
+	}
+	if p.place.Kind == boot.StateInStore {
+		return storeState(ctx, r, m, b, p)
+	}
+	rec.Dir = "/" + path.Clean(p.place.On.Dir)
+	return deviceState(ctx, r, m, b, p, dev)
+}
+
+// storeState makes the directory of the store writable, and nothing else of its file system: what is read through the store's own
+// mount stays read-only.
+func storeState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) error {
+	fsType, dev := b.store.FileSystem, b.store
+	rec := &r.Record.State
+	rec.Dir = path.Join("/", r.Record.Store.Dir)
+	switch {
+	case dev.ReadOnly || fsType == "iso9660" || fsType == "squashfs":
+		return fmt.Errorf("the store on %s (%s) cannot be written: %w; keep the state on a partition of its own: state.place = \"PARTLABEL=state\"", dev.Path, fsType, errUnfit)
+	}
+	if _, err := m.Check(ctx, BaseDir, dev.Path, fsType, b.check()); err != nil {
+		return err
+	}
+	if err := r.apply(m, mount.Writable{Target: StoreDir}, mount.Mkdir{Path: b.storeDir, Mode: 0o755}); err != nil {
+		return err
+	}
+	from := b.storeDir
+	if holdsFile(fsType) {
+		return fileState(ctx, r, m, p, from)
+	}
+	if p.Grow {
+		if grew, err := m.GrowPartition(ctx, dev.Path); err != nil || grew {
+			r.Noticef("partition %s grown: %v", dev.Path, orOK(err))
+		}
+		if _, err := m.GrowFileSystem(StoreDir); err != nil {
+			return err
+		}
+	}
+	return bindState(r, m, from, mount.Restrict{Target: StoreDir, Flags: mount.ReadOnly | mount.NoSuid | mount.NoDev | mount.NoExec | mount.NoAtime})
+}
+
+// fileState keeps the state in a file with a file system of its own, on one that cannot hold an upper.
+func fileState(ctx context.Context, r *Runner, m Machine, p policy, dir string) error {
+	spec := FileSpec{Name: "state.img", Label: stateLabel}
+	if p.Size != "" {
+		size, err := boot.ParseSize(p.Size)
+		if err != nil {
+			return err
+		}
+		spec.Max = size.Bytes
+	}
+	device, mounted, undo, err := m.StateFile(ctx, BaseDir, dir, spec)
+	if err != nil {
+		return err
+	}
+	r.OnUndo(undo)
+	if err := mountState(r, m, device, "ext4"); err != nil {
+		return err
+	}
+	r.Record.State.Device, r.Record.State.FileSystem = device, "ext4"
+	if err := mounted(); err != nil {
+		return err
+	}
+	if _, err := m.GrowFileSystem(stateDevice); err != nil {
+		return err
+	}
+	return bindState(r, m, path.Join(stateDevice, "veneer"))
+}
+
+func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy, dev Device) error {
+	rec := &r.Record.State
+	device, fsType := dev.Path, dev.FileSystem
+	if dev.ReadOnly {
+		return fmt.Errorf("%s cannot be written: %w", device, errUnfit)
+	}
+	unlock, err := p.unlock()
+	if err != nil {
+		return err
+	}
+	fresh := dev.Empty
+	switch {
+	case dev.Empty && !p.Create:
+		return fmt.Errorf("%s holds no file system, and none is to be made (state.create)", device)
+	case dev.Empty && unlock.Kind != "":
+		if err := m.Modules("dm_crypt"); err != nil {
+			return err
+		}
+		mapped, undo, err := m.EncryptNew(ctx, BaseDir, device, unlock, nil)
+		if err != nil {
+			return err
+		}
+		r.OnUndo(undo)
+		device = mapped
+	case fsType == LUKS || unlock.Kind == UnlockRandom:
+		if err := m.Modules("dm_crypt"); err != nil {
+			return err
+		}
+		mapped, undo, err := m.Unlock(ctx, BaseDir, device, unlock, nil)
+		if err != nil {
+			return err
+		}
+		r.OnUndo(undo)
+		inner, err := m.StateDevice(ctx, boot.DeviceRef{Kind: boot.ByPath, Value: mapped})
+		if err != nil {
+			return err
+		}
+		device, fsType, fresh = mapped, inner.FileSystem, inner.Empty
+	case !dev.Empty && unlock.Kind != "" && unlock.Kind != UnlockRandom:
+		// A file system in the clear where an encrypted one is declared would take passwords in the clear.
+		return fmt.Errorf("%s holds %s in the clear, and the state is to be encrypted (state.unlock = %q): %w", device, fsType, p.Unlock, ErrForeign)
+	}
+	if fresh {
+		if fsType = p.FileSystem; fsType == "" {
+			fsType = "ext4"
+		}
+		if err := m.Format(ctx, BaseDir, device, fsType, stateLabel); err != nil {
+			return err
+		}
+		r.Noticef("%s was made on %s for the state", fsType, device)
+	} else if _, err := m.Check(ctx, BaseDir, device, fsType, b.check()); err != nil {
+		return err
+	}
+	rec.Device, rec.FileSystem = device, fsType
+	if holdsFile(fsType) {
+		return fmt.Errorf("%s holds %s, which cannot hold an upper: %w; format it as ext4, btrfs or xfs, or keep the state in the store", device, fsType, errUnfit)
+	}
+	if err := mountState(r, m, device, fsType); err != nil {
+		checked, cerr := m.Check(ctx, BaseDir, device, fsType, CheckSpec{Mode: b.env.Config.FsckMode, Repair: b.env.Config.FsckRepair, Failed: true})
+		if cerr != nil || !checked.Repaired {
+			return errors.Join(err, cerr)
+		}
+		r.Degrade("the file system of the state was repaired", fmt.Sprintf("%s could not be mounted (%v); %s", device, err, checked.Program))
+		if err := mountState(r, m, device, fsType); err != nil {
+			return err
+		}
+	}
+	if p.Grow {
+		if grew, err := m.GrowPartition(ctx, dev.Path); err != nil || grew {
+			r.Noticef("partition %s grown: %v", dev.Path, orOK(err))
+		}
+		if _, err := m.GrowFileSystem(stateDevice); err != nil {
+			return err
+		}
+	}
+	return bindState(r, m, path.Join(stateDevice, p.place.On.Dir))
+}
+
+// forever is how long a boot waits for a state that it was told to wait for.
+const forever = 100 * 365 * 24 * time.Hour
+
+// LUKS is what StateDevice calls the content of an encrypted device.
+const LUKS = "crypto_LUKS"
+
+// unlock is how the state is encrypted; Kind is empty where it is not.
+func (p policy) unlock() (UnlockSpec, error) {
+	u := UnlockSpec{Kind: UnlockKind(p.Unlock), Label: stateLabel}
+	if p.Unlock == "" || p.Unlock == images.UnlockNone {
+		return UnlockSpec{}, nil
+	}
+	if p.KeyFile != "" {
+		ref, err := boot.ParseStoreRef(p.KeyFile)
+		if err != nil {
+			return u, err
+		}
+		u.KeyDevice, u.KeyFile = ref.Device, ref.Dir
+	}
+	return u, nil
+}
+
+func (b bootBase) check() CheckSpec {
+	return CheckSpec{Mode: b.env.Config.FsckMode, Repair: b.env.Config.FsckRepair}
+}
+
+// holdsFile reports whether a file system keeps files and cannot hold an upper.
+func holdsFile(fsType string) bool {
+	return fsType == "vfat" || fsType == "exfat" || fsType == "ntfs3" || fsType == "ntfs"
+}
+
+func mountState(r *Runner, m Machine, device, fsType string) error {
+	if err := m.Modules(fsType); err != nil {
+		return err
+	}
+	return r.apply(m, mount.Mkdir{Path: stateDevice, Mode: 0o755}, mount.Mount{Type: fsType, Source: device, Target: stateDevice, Flags: mount.NoAtime})
+}
+
+// bindState shows the directory of the state at StateMount, without what restricts the mount that it comes from: what is bound from
+// there must be able to hold programs and devices, as any root can.
+func bindState(r *Runner, m Machine, from string, then ...mount.Op) error {
+	ops := append([]mount.Op{mount.Mkdir{Path: from, Mode: 0o755}, mount.Mkdir{Path: StateMount, Mode: 0o755},
+		mount.Bind{Source: from, Target: StateMount}, mount.Restrict{Target: StateMount, Flags: mount.NoAtime}}, then...)
+	if err := r.apply(m, ops...); err != nil {
+		return err
+	}
+	return m.ProbeUpper(StateMount)
+}
+
+func openState(r *Runner, m Machine, b bootBase) (kept, error) {
+	dir, err := m.OpenState(StateMount, Owner{Product: b.base.Name, Boot: b.env.BootID, Keeper: b.keeper()})
+	if err != nil {
+		return kept{}, err
+	}
+	r.OnUndo(dir.Close)
+	return kept{dir: dir, at: StateMount}, nil
+}
+
+func orOK(err error) any {
+	if err == nil {
+		return "ok"
+	}
+	return err
+}

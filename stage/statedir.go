@@ -1,0 +1,85 @@
+package stage
+
+import (
+	"context"
+
+	"veneer/boot"
+	"veneer/overlay"
+	"veneer/overlay/rule"
+	"veneer/overlay/state"
+)
+
+// StateDir is the directory of a state, mounted and opened. What it does outlives a power cut at any instant: whatever was cut off
+// is finished, or made anew, by the next call with the same arguments.
+type StateDir interface {
+	// Requests carries out what the running system filed, and what asked adds to it, and counts this boot among those that
+	// nobody blessed yet. undone says in plain words what could not be done.
+	Requests(ctx context.Context, asked Asked) (done []Request, undone []string, err error)
+
+	// Upper makes the upper that spec describes fit for the base that is about to be booted: a new one, the one that is there,
+	// or one that was carried over from another base.
+	Upper(ctx context.Context, spec UpperSpec) (UpperDone, error)
+
+	// Data makes what a rule binds: there already, or as the merged root has it at spec.From.
+	Data(ctx context.Context, spec DataSpec) error
+
+	// SiteRules are the rules that the site made.
+	SiteRules() ([]rule.Rule, error)
+
+	// Close gives back what is kept for a full disk, and the descriptor.
+	Close() error
+}
+
+// Owner tells whose state a directory is.
+type Owner struct {
+	Product string // the name in the manifest
+	Boot    string // ID of this boot
+	Keeper  string // the program that does the rarer work; "" where the images bring none
+}
+
+// Asked is what this boot asks of the state beside the requests that lie in it.
+type Asked struct {
+	Firmware   bool // the firmware asks for a reset, too
+	Tries      int  // boots that nobody blessed before the last good snapshot comes back; 0 for never
+	Deployment string
+}
+
+// Base is what uppers are stamped with.
+type Base struct {
+	Images  []string // IDs of the stack, bottom first
+	Base    string   // that of the base
+	Name    string
+	Version string
+	Serial  string
+}
+
+// UpperSpec describes an upper that is kept.
+type UpperSpec struct {
+	Path  string        // in the merged root
+	Dir   string        // in the state
+	Found overlay.Found // what the images have there
+	Rule  rule.Rule     // what survives, and what happens on another base
+	Base  Base
+	Index string // the file that says what the base has there; "" where nobody made one
+}
+
+// Stamp is what the upper is to remember of the base.
+func (u UpperSpec) Stamp() state.Stamp {
+	return state.Stamp{Product: u.Base.Name, Version: u.Base.Version, Serial: u.Base.Serial, Base: u.Base.Base,
+		Lowers: u.Base.Images, Options: overlay.KeptOptions, Veneer: boot.Version}
+}
+
+// UpperDone is what became of an upper.
+type UpperDone struct {
+	Merge     *Merge // another base's upper was merged
+	What, Why string // what is less than was asked for
+	Fresh     bool   // it was made by this boot
+}
+
+// DataSpec describes what a rule binds.
+type DataSpec struct {
+	Name string           // in the state
+	From string           // path in the merged root that it begins with
+	Type overlay.FileType // of what is there
+	Rule rule.Rule
+}

@@ -1,0 +1,203 @@
+package stage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"syscall"
+
+	"veneer/images/canonical"
+	"veneer/overlay"
+)
+
+// How the init speaks with the keeper, a program of the verified tools layer (package keeper): each message is its length in
+// decimal digits, a newline, and the canonical form of a Call or an Answer.
+
+// The calls.
+const (
+	OpRequests = "requests"
+	OpUpper    = "upper"
+	OpData     = "data"
+)
+
+// maxMessage bounds a message, bytes.
+const maxMessage = 1 << 20
+
+// Call is what the init asks of the keeper.
+type Call struct {
+	Op    string
+	Dir   string // of the state
+	Owner Owner
+	Asked Asked     // OpRequests
+	Upper UpperSpec // OpUpper
+	Data  DataSpec  // OpData
+}
+
+// Answer is what came of a call.
+type Answer struct {
+	Error    string
+	Cause    string // what errors.Is can tell of the error
+	Lines    []string
+	Requests []Request // OpRequests
+	Undone   []string
+	Upper    UpperDone // OpUpper
+}
+
+// causesOnWire are the errors that the init tells apart.
+var causesOnWire = []struct {
+	name string
+	err  error
+}{{"foreign", ErrForeign}, {"no-space", syscall.ENOSPC}, {"io", syscall.EIO}, {"read-only", syscall.EROFS}}
+
+// SetError puts an error into the answer.
+func (a *Answer) SetError(err error) {
+	if err == nil {
+		return
+	}
+	a.Error = err.Error()
+	for _, c := range causesOnWire {
+		if errors.Is(err, c.err) {
+			a.Cause = c.name
+		}
+	}
+}
+
+// Err is the error of the answer.
+func (a *Answer) Err() error {
+	if a.Error == "" {
+		return nil
+	}
+	for _, c := range causesOnWire {
+		if c.name == a.Cause {
+			return &wireError{a.Error, c.err}
+		}
+	}
+	return errors.New(a.Error)
+}
+
+// wireError is an error that came over the wire.
+type wireError struct {
+	text  string
+	cause error
+}
+
+func (e *wireError) Error() string { return e.text }
+func (e *wireError) Unwrap() error { return e.cause }
+
+// WriteCall sends a call.
+func WriteCall(w io.Writer, c *Call) error { return send(w, canonical.Write(c.walk)) }
+
+// ReadCall receives a call; io.EOF is the end of the conversation.
+func ReadCall(r io.Reader) (c Call, err error) {
+	text, err := receive(r)
+	if err == nil {
+		err = canonical.Read(text, c.walk)
+	}
+	return c, err
+}
+
+// WriteAnswer sends an answer.
+func WriteAnswer(w io.Writer, a *Answer) error { return send(w, canonical.Write(a.walk)) }
+
+// ReadAnswer receives an answer.
+func ReadAnswer(r io.Reader) (a Answer, err error) {
+	text, err := receive(r)
+	if err == nil {
+		err = canonical.Read(text, a.walk)
+	}
+	return a, err
+}
+
+func send(w io.Writer, text []byte) error {
+	if len(text) > maxMessage {
+		return fmt.Errorf("message of %d bytes is larger than %d", len(text), maxMessage)
+	}
+	_, err := w.Write(append(strconv.AppendInt(nil, int64(len(text)), 10), append([]byte{'\n'}, text...)...))
+	return err
+}
+
+func receive(r io.Reader) ([]byte, error) {
+	n := 0
+	for digits := 0; ; digits++ {
+		var b [1]byte
+		if _, err := io.ReadFull(r, b[:]); err != nil {
+			return nil, err
+		}
+		if b[0] == '\n' && digits > 0 {
+			break
+		}
+		if b[0] < '0' || b[0] > '9' || digits > 7 {
+			return nil, fmt.Errorf("message begins with %q, and not with its length", b[0])
+		}
+		n = n*10 + int(b[0]-'0')
+	}
+	if n > maxMessage {
+		return nil, fmt.Errorf("message of %d bytes is larger than %d", n, maxMessage)
+	}
+	text := make([]byte, n)
+	_, err := io.ReadFull(r, text)
+	return text, err
+}
+
+const maxWireList = 1 << 12
+
+func (c *Call) walk(w *canonical.Coder) {
+	canonical.String(w, "op", &c.Op)
+	canonical.String(w, "dir", &c.Dir)
+	canonical.String(w, "product", &c.Owner.Product)
+	canonical.String(w, "boot", &c.Owner.Boot)
+	w.Object("asked", c.Asked.walk)
+	w.Object("upper", c.Upper.walk)
+	w.Object("data", func(w *canonical.Coder) {
+		canonical.String(w, "name", &c.Data.Name)
+		canonical.String(w, "from", &c.Data.From)
+		canonical.String(w, "type", &c.Data.Type)
+		w.Object("rule", c.Data.Rule.Walk)
+	})
+}
+
+func (a *Asked) walk(w *canonical.Coder) {
+	w.Bool("firmware", &a.Firmware)
+	canonical.Number(w, "tries", &a.Tries)
+	canonical.String(w, "deployment", &a.Deployment)
+}
+
+func (u *UpperSpec) walk(w *canonical.Coder) {
+	canonical.String(w, "path", &u.Path)
+	canonical.String(w, "dir", &u.Dir)
+	walkFound(w, &u.Found)
+	w.Object("rule", u.Rule.Walk)
+	w.Object("base", func(w *canonical.Coder) {
+		canonical.Strings(w, "images", &u.Base.Images, maxWireList)
+		canonical.String(w, "base", &u.Base.Base)
+		canonical.String(w, "name", &u.Base.Name)
+		canonical.String(w, "version", &u.Base.Version)
+		canonical.String(w, "serial", &u.Base.Serial)
+	})
+	canonical.String(w, "index", &u.Index)
+}
+
+func walkFound(w *canonical.Coder, f *overlay.Found) {
+	canonical.String(w, "type", &f.Type)
+	canonical.Strings(w, "at", &f.At, maxWireList)
+}
+
+func (a *Answer) walk(w *canonical.Coder) {
+	canonical.String(w, "error", &a.Error)
+	canonical.String(w, "cause", &a.Cause)
+	canonical.Strings(w, "lines", &a.Lines, maxWireList)
+	canonical.List(w, "requests", &a.Requests, maxWireList, func(w *canonical.Coder, r *Request) { r.walk(w) })
+	canonical.Strings(w, "undone", &a.Undone, maxWireList)
+	merged := a.Upper.Merge != nil
+	w.Bool("merged", &merged)
+	if merged && a.Upper.Merge == nil {
+		a.Upper.Merge = &Merge{}
+	}
+	if merged {
+		w.Object("merge", a.Upper.Merge.walk)
+	}
+	canonical.String(w, "what", &a.Upper.What)
+	canonical.String(w, "why", &a.Upper.Why)
+	w.Bool("fresh", &a.Upper.Fresh)
+}
