@@ -37,8 +37,8 @@ type StateMaker interface {
 	// file system and no container of one, it is ErrForeign. A device that holds nothing is an answer.
 	StateDevice(ctx context.Context, ref boot.DeviceRef) (Device, error)
 
-	// Look says the same of a device by its path alone: one that was unlocked, or an attached file.
-	Look(device string) (Device, error)
+	// LookAt says the same of a device by its path alone: one that was unlocked, or an attached file.
+	LookAt(device string) (Device, error)
 
 	// CreatePartition makes a partition in the free room at the end of the disk that store (a partition or a disk) lies on. One
 	// that is there already under that name and holds nothing is taken instead; one that holds something is ErrForeign.

@@ -134,15 +134,15 @@ func TestFormatMakesWhatGrowsToTheWholeDevice(t *testing.T) {
 	for fsType, size := range stateSystems {
 		t.Run(fsType, func(t *testing.T) {
 			m, dev := testMachine(t), disk(t, size)
-			if d, err := m.Look(dev); err != nil || !d.Empty || d.FileSystem != "" || d.Size != size {
-				t.Errorf("Look() at nothing = %+v, %v", d, err)
+			if d, err := m.LookAt(dev); err != nil || !d.Empty || d.FileSystem != "" || d.Size != size {
+				t.Errorf("LookAt() at nothing = %+v, %v", d, err)
 			}
 			if err := m.Format(t.Context(), "/", dev, fsType, "VENEER-STATE"); err != nil {
 				t.Fatal(err)
 			}
-			d, err := m.Look(dev)
+			d, err := m.LookAt(dev)
 			if err != nil || d.Empty || d.FileSystem != fsType || d.Label != "VENEER-STATE" || d.UUID == "" {
-				t.Errorf("Look() = %+v, %v; want a %s", d, err, fsType)
+				t.Errorf("LookAt() = %+v, %v; want a %s", d, err, fsType)
 			}
 			if err := m.Format(t.Context(), "/", dev, fsType, "again"); !errors.Is(err, stage.ErrForeign) || !strings.Contains(err.Error(), "it holds "+fsType) {
 				t.Errorf("Format() of what was made = %v, want ErrForeign", err)
@@ -301,14 +301,14 @@ func TestFormatThatWasCutOffIsMadeAnew(t *testing.T) {
 				dev := disk(t, size)
 				poke(t, dev, -markSize, mark(size))
 				cut(dev)
-				if d, err := m.Look(dev); err != nil || !d.Empty || d.FileSystem != "" {
-					t.Errorf("Look() = %+v, %v; want it empty", d, err)
+				if d, err := m.LookAt(dev); err != nil || !d.Empty || d.FileSystem != "" {
+					t.Errorf("LookAt() = %+v, %v; want it empty", d, err)
 				}
 				if err := m.Format(t.Context(), "/", dev, fsType, "made anew"); err != nil {
 					t.Fatal(err)
 				}
-				if d, err := m.Look(dev); err != nil || d.FileSystem != fsType || d.Label != "made anew" {
-					t.Errorf("Look() = %+v, %v; want it made", d, err)
+				if d, err := m.LookAt(dev); err != nil || d.FileSystem != fsType || d.Label != "made anew" {
+					t.Errorf("LookAt() = %+v, %v; want it made", d, err)
 				}
 				mounted(t, dev, fsType)
 			})
@@ -558,15 +558,15 @@ func TestLUKSThatWasCutOffIsMadeAnew(t *testing.T) {
 	const size = 32 * mib
 	m, dev := testMachine(t), disk(t, size)
 	run(t, "sh", "-c", "echo key | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --label mine "+dev+" -")
-	if d, err := m.Look(dev); err != nil || d.Empty || d.FileSystem != luksType || d.Label != "mine" {
-		t.Errorf("Look() = %+v, %v; want LUKS", d, err)
+	if d, err := m.LookAt(dev); err != nil || d.Empty || d.FileSystem != luksType || d.Label != "mine" {
+		t.Errorf("LookAt() = %+v, %v; want LUKS", d, err)
 	}
 	if err := m.forgotten(dev); !errors.Is(err, stage.ErrForeign) {
 		t.Errorf("forgotten() = %v, want ErrForeign: it is not ours", err)
 	}
 	poke(t, dev, -markSize, mark(size))
-	if d, err := m.Look(dev); err != nil || !d.Empty {
-		t.Errorf("Look() = %+v, %v; want it empty", d, err)
+	if d, err := m.LookAt(dev); err != nil || !d.Empty {
+		t.Errorf("LookAt() = %+v, %v; want it empty", d, err)
 	}
 	if err := m.Format(t.Context(), "/", dev, "ext4", "anew"); err != nil {
 		t.Error(err)
@@ -575,7 +575,7 @@ func TestLUKSThatWasCutOffIsMadeAnew(t *testing.T) {
 	if err := m.forgotten(dev); err != nil {
 		t.Errorf("forgotten() = %v; want its key to be known to nobody", err)
 	}
-	if d, err := m.Look(dev); err != nil || !d.Empty {
-		t.Errorf("Look() = %+v, %v; want it empty", d, err)
+	if d, err := m.LookAt(dev); err != nil || !d.Empty {
+		t.Errorf("LookAt() = %+v, %v; want it empty", d, err)
 	}
 }

@@ -141,7 +141,7 @@ func (m *Machine) cryptsetup(ctx context.Context, root string, key []byte, args 
 
 // forgotten reports whether a device may be encrypted with a new random key: its old one is known to nobody.
 func (m *Machine) forgotten(device string) error {
-	d, err := m.Look(device)
+	d, err := m.LookAt(device)
 	if err != nil || d.Empty {
 		return err
 	}

@@ -22,6 +22,10 @@ import (
 
 // StateDevice implements stage.StateMaker.
 func (m *Machine) StateDevice(ctx context.Context, ref boot.DeviceRef) (stage.Device, error) {
+	// What we mapped ourselves is there, and no candidate for any other name.
+	if target, err := os.Readlink(filepath.Join(classBlock, filepath.Base(ref.Value))); ref.Kind == boot.ByPath && err == nil && strings.Contains(target, "/virtual/") {
+		return m.LookAt(ref.Value)
+	}
 	d, err := m.find(ctx, ref)
 	if err != nil {
 		return stage.Device{}, err
@@ -29,8 +33,8 @@ func (m *Machine) StateDevice(ctx context.Context, ref boot.DeviceRef) (stage.De
 	return d.state()
 }
 
-// Look implements stage.StateMaker.
-func (m *Machine) Look(device string) (stage.Device, error) {
+// LookAt implements stage.StateMaker.
+func (m *Machine) LookAt(device string) (stage.Device, error) {
 	f, err := os.OpenFile(device, os.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return stage.Device{}, err

@@ -27,8 +27,8 @@ func (p *Machine) StateDevice(_ context.Context, ref boot.DeviceRef) (stage.Devi
 	return stage.Device{Path: device, FileSystem: "ext4"}, nil
 }
 
-// Look implements stage.StateMaker.
-func (p *Machine) Look(device string) (stage.Device, error) {
+// LookAt implements stage.StateMaker.
+func (p *Machine) LookAt(device string) (stage.Device, error) {
 	p.Say("look what lies on " + device)
 	return stage.Device{Path: device, FileSystem: "ext4"}, nil
 }

@@ -318,7 +318,7 @@ func (l *lab) encrypt(ctx context.Context, device string, how stage.UnlockSpec) 
 	if err != nil {
 		return err
 	}
-	if d, err := l.Look(mapped); err != nil || !d.Empty {
+	if d, err := l.LookAt(mapped); err != nil || !d.Empty {
 		return fmt.Errorf("what it yields: %+v %w", d, err)
 	}
 	if err := l.Format(ctx, stage.BaseDir, mapped, "ext4", "SECRET"); err != nil {
@@ -346,7 +346,7 @@ func (l *lab) open() error {
 		if err != nil {
 			return err
 		}
-		if d, err := l.Look(mapped); err != nil || !d.Empty {
+		if d, err := l.LookAt(mapped); err != nil || !d.Empty {
 			return fmt.Errorf("%+v %w", d, err)
 		}
 		return undo()
