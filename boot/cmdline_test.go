@@ -34,6 +34,7 @@ func TestCommandLineBecomesConfig(t *testing.T) {
 		{"a step's name may be written with hyphens", "veneer.break=stack-root", Config{Break: "stack root"}},
 		{"the last of ro and rw counts", "ro rw ro", Config{ReadOnly: true}},
 		{"rw takes ro back", "ro rw", Config{}},
+		{"a check of the state is asked for as systemd's", "fsck.mode=force fsck.repair=yes", Config{FsckMode: FsckForce, FsckRepair: FsckYes}},
 		{"usual parameters keep their meaning", "quiet panic=10 rootdelay=3 init=/bin/sh", Config{Panic: &ten, RootDelay: 3 * time.Second, Init: "/bin/sh"}},
 		{"panic may be negative", "panic=-1", Config{Panic: &minus}},
 		{"a usual parameter may be given twice", "panic=1 panic=10", Config{Panic: &ten}},
@@ -65,6 +66,8 @@ func TestCommandLineBecomesConfig(t *testing.T) {
 
 func TestMistakesOnTheCommandLineAreRefused(t *testing.T) {
 	cases := []struct{ name, line, want string }{
+		{"a check that is none", "fsck.mode=always", `want auto, force, skip, not "always"`},
+		{"a repair that is none", "fsck.repair=", `want preen, yes, no, not ""`},
 		{"an unknown parameter of ours", "veneer.onfail=reboot", `word 1, "veneer.onfail=reboot": no such parameter`},
 		{"a policy that does not exist", "veneer.on-fail=explode", "unknown"},
 		{"a policy of a later version", "veneer.on-fail=fallback", "not supported by this version"},

@@ -103,8 +103,22 @@ func AttachFile(name string) (*Device, error) {
 	return attachLoop(file, name)
 }
 
+// AttachWritable makes a loop device that can be written of a file or a block device which is open for writing: of all of it,
+// or of its first limit bytes, with sectors of that many bytes.
+func AttachWritable(file *os.File, limit int64, sector int) (*Device, error) {
+	config := unix.LoopConfig{Size: uint32(sector)}
+	config.Info.Sizelimit = uint64(limit)
+	return attach(file, file.Name(), os.O_RDWR, config)
+}
+
 func attachLoop(file *os.File, name string) (*Device, error) {
-	loop, err := configureLoop(file, name)
+	var config unix.LoopConfig
+	config.Info.Flags = unix.LO_FLAGS_READ_ONLY
+	return attach(file, name, os.O_RDONLY, config)
+}
+
+func attach(file *os.File, name string, mode int, config unix.LoopConfig) (*Device, error) {
+	loop, err := configureLoop(file, name, mode, config)
 	if err != nil {
 		return nil, fmt.Errorf("loop device for %s: %w", name, err)
 	}
@@ -114,21 +128,21 @@ func attachLoop(file *os.File, name string) (*Device, error) {
 // configureLoop binds a free loop device to file, see loop(4). Direct I/O keeps the blocks of the image out of the page cache
 // of the store, where they would lie a second time; the kernel falls back by itself where the store cannot do it. AUTOCLEAR
 // lets the device go with its last user, whoever that is.
-func configureLoop(file *os.File, name string) (*os.File, error) {
+func configureLoop(file *os.File, name string, mode int, config unix.LoopConfig) (*os.File, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer control.Close()
-	config := unix.LoopConfig{Fd: uint32(file.Fd())}
-	config.Info.Flags = unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_DIRECT_IO
+	config.Fd = uint32(file.Fd())
+	config.Info.Flags |= unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_DIRECT_IO
 	copy(config.Info.File_name[:len(config.Info.File_name)-1], name)
 	for range loopTries {
 		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
 			return nil, &fs.PathError{Op: "get free", Path: control.Name(), Err: err}
 		}
-		loop, err := os.OpenFile("/dev/loop"+strconv.Itoa(n), os.O_RDONLY|unix.O_CLOEXEC, 0)
+		loop, err := os.OpenFile("/dev/loop"+strconv.Itoa(n), mode|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return nil, err
 		}

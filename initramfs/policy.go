@@ -27,7 +27,8 @@ var required = group{"images and the merged root", []string{"loop", "dm_mod", "d
 var always = group{"file systems of images and of the store that build makes", []string{"squashfs", "erofs", "ext4"}}
 
 // generic is what the policy of that name takes beyond always, where the kernel has it. Left out on purpose: what a machine
-// needs only after its root is there (network, graphics, sound); dm-crypt; and host adapters of servers that few boot from and
+// needs only after its base is there (network, graphics, sound; dm-crypt and exfat, which the state may need, and which PID 1
+// loads with the modprobe of the base); and host adapters of servers that few boot from and
 // that weigh hundreds of kilobytes each (mpt3sas, hpsa, smartpqi, aacraid, lpfc, qla2xxx). They can be named in addition.
 var generic = []group{
 	{"file systems of a store", []string{"btrfs", "xfs", "vfat", "isofs"}},

@@ -23,6 +23,10 @@ var causes = []struct {
 }{
 	{ErrOtherKernel, "", []string{"boot the kernel and the initramfs of the same build", "look for a boot loader entry that mixes two releases"}},
 	{ErrTwins, "", []string{"detach one of the devices", "relabel one of them", "ask by UUID or PARTUUID: veneer.store=UUID=..."}},
+	{ErrForeign, "", []string{"if nobody needs what is on it: wipefs -a DEVICE, then dd if=/dev/zero of=DEVICE bs=1M count=1",
+		"else name another device for the state", "see docs/state-disk.md for what is never touched"}},
+	{ErrNoTool, "", []string{"add that package to the base and build again: veneer build", "see docs/state-disk.md for what the base needs"}},
+	{ErrLocked, "", []string{"plug in the device with the key file", "after a change of firmware or TPM: enrol it anew, see docs/state-disk.md"}},
 	{images.ErrUnknownKey, "", []string{"boot an initramfs that was built with that key among keys.trusted",
 		"else sign the set with a key that is trusted: veneer build"}},
 	{images.ErrBadSignature, "", []string{"install the build output in the store again: manifest or signature was changed or damaged",

@@ -8,7 +8,7 @@ import (
 )
 
 // ErrNoDevice means that nothing answered to a name before the deadline: the caller may do without it, or make it.
-var ErrNoDevice = errors.New("no such device")
+var ErrNoDevice = errors.New("no device answered")
 
 // ErrForeign means that a device answered and holds what no state can live on. What it holds is left as it is.
 var ErrForeign = errors.New("the device holds something else")
@@ -37,6 +37,9 @@ type StateMaker interface {
 	// file system and no container of one, it is ErrForeign. A device that holds nothing is an answer.
 	StateDevice(ctx context.Context, ref boot.DeviceRef) (Device, error)
 
+	// LookAt says the same of a device by its path alone: one that was unlocked, or an attached file.
+	LookAt(device string) (Device, error)
+
 	// CreatePartition makes a partition in the free room at the end of the disk that store (a partition or a disk) lies on. One
 	// that is there already under that name and holds nothing is taken instead; one that holds something is ErrForeign.
 	CreatePartition(ctx context.Context, store string, spec PartitionSpec) (Device, error)
@@ -58,6 +61,9 @@ type StateMaker interface {
 
 // StateKeeper opens what is there.
 type StateKeeper interface {
+	// ModulesOf is Machine.Modules for what is needed once the base is mounted: what the initramfs lacks, the base has.
+	ModulesOf(ctx context.Context, root string, names ...string) error
+
 	// Unlock opens an encrypted device. If no key fits, the error is ErrLocked. With Random it makes the encryption anew.
 	Unlock(ctx context.Context, root, device string, how UnlockSpec, ask AskFunc) (mapped string, undo func() error, err error)
 

@@ -41,7 +41,7 @@ var needed = []struct{ program, pkg string }{
 	{"qemu-system-x86_64", "qemu-system-x86"}, {"qemu-system-aarch64", "qemu-system-arm"},
 	{"mksquashfs", "squashfs-tools"}, {"mkfs.erofs", "erofs-utils"}, {"mke2fs", "e2fsprogs"}, {"mkfs.btrfs", "btrfs-progs"},
 	{"mkfs.xfs", "xfsprogs"}, {"mkfs.vfat", "dosfstools"}, {"mcopy", "mtools"}, {"xorriso", "xorriso"}, {"zstd", "zstd"},
-	{"mmdebstrap", "mmdebstrap"},
+	{"mmdebstrap", "mmdebstrap"}, {"swtpm", "swtpm"}, {"mkfs.exfat", "exfatprogs"},
 }
 
 func TestMain(m *testing.M) {

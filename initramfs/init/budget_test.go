@@ -88,7 +88,7 @@ func TestPID1LinksOnlyWhatIsArguedFor(t *testing.T) {
 var importers = map[string][]string{
 	"cmd/":                    {},
 	"initramfs/init":          {},
-	"initramfs/machine":       {"initramfs/init"},
+	"initramfs/machine":       {"initramfs/init", "vmtests/diskinit"},
 	"initramfs/machine/":      {"initramfs/machine", "initramfs/machine/"},
 	"initramfs/release":       {},
 	"initramfs/release/":      {"initramfs/release", "examples/"},
@@ -100,7 +100,7 @@ var importers = map[string][]string{
 	"stage/report":            {"cmd/veneer"},
 	"stage/watch":             {"cmd/veneer", "stage/report"},
 	"overlay/changes":         {"cmd/veneer", "stage/report"},
-	"stage":                   {"stage/", "cmd/veneer", "initramfs/init", "initramfs/machine", "vmtests/identityinit"},
+	"stage":                   {"stage/", "cmd/veneer", "initramfs/init", "initramfs/machine", "vmtests/identityinit", "vmtests/diskinit"},
 	"boot/switchroot":         {"initramfs/init"},
 	"overlay/mount/mounttest": {},
 	"overlay/merge/live":      {"cmd/veneer"},

@@ -43,17 +43,26 @@ type blockDevice struct {
 
 // Device implements stage.Machine.
 func (m *Machine) Device(ctx context.Context, ref boot.DeviceRef) (stage.Device, error) {
-	if err := m.scan(); err != nil {
+	d, err := m.find(ctx, ref)
+	if err != nil {
 		return stage.Device{}, err
+	}
+	return d.usable(ref)
+}
+
+// find waits until one device answers to ref.
+func (m *Machine) find(ctx context.Context, ref boot.DeviceRef) (*blockDevice, error) {
+	if err := m.scan(); err != nil {
+		return nil, err
 	}
 	var matched time.Time
 	for {
 		if err := m.drain(); err != nil {
-			return stage.Device{}, err
+			return nil, err
 		}
 		found := m.answering(ref)
 		if len(found) > 1 {
-			return stage.Device{}, twins(ref, found)
+			return nil, twins(ref, found)
 		}
 		wait, cancel := ctx, context.CancelFunc(func() {})
 		if len(found) == 1 {
@@ -61,7 +70,7 @@ func (m *Machine) Device(ctx context.Context, ref boot.DeviceRef) (stage.Device,
 				matched = time.Now()
 			}
 			if !storagePending() || time.Since(matched) > maxSettle {
-				return found[0].usable(ref)
+				return found[0], nil
 			}
 			wait, cancel = context.WithDeadline(ctx, matched.Add(maxSettle))
 		}
@@ -69,12 +78,12 @@ func (m *Machine) Device(ctx context.Context, ref boot.DeviceRef) (stage.Device,
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 			if len(found) == 1 {
-				return found[0].usable(ref)
+				return found[0], nil
 			}
-			return stage.Device{}, m.missing(ref)
+			return nil, m.missing(ref)
 		}
 		if err != nil {
-			return stage.Device{}, err
+			return nil, err
 		}
 	}
 }
@@ -269,7 +278,7 @@ func (m *Machine) missing(ref boot.DeviceRef) error {
 	if len(m.failed) > 0 {
 		list += "; drivers that did not load: " + strings.Join(m.failed[:min(len(m.failed), maxListed)], "; ")
 	}
-	return fmt.Errorf("no device answered to %s before the deadline (veneer.wait=); %s", ref, list)
+	return fmt.Errorf("%w to %s before the deadline (veneer.wait=); %s", stage.ErrNoDevice, ref, list)
 }
 
 // describe says what a candidate is, for the message that refuses it.

@@ -31,7 +31,10 @@ type Machine struct {
 	Detail  func(format string, args ...any)
 }
 
-var _ stage.Machine = (*Machine)(nil)
+var (
+	_ stage.Machine      = (*Machine)(nil)
+	_ stage.StateMachine = (*Machine)(nil)
+)
 
 // New opens the uevent socket, before anything is looked at, so that no device can slip between looking and listening.
 func New(release string) (*Machine, error) {
@@ -193,3 +196,6 @@ func (m *Machine) Identity(root, state string, settings []identity.Setting, env 
 func (m *Machine) CheckRoot(root, asked string) (string, error) {
 	return overlay.CheckRoot(root, asked)
 }
+
+// ProbeUpper implements stage.StateKeeper.
+func (m *Machine) ProbeUpper(dir string) error { return overlay.ProbeUpper(dir) }

@@ -27,6 +27,12 @@ func (p *Machine) StateDevice(_ context.Context, ref boot.DeviceRef) (stage.Devi
 	return stage.Device{Path: device, FileSystem: "ext4"}, nil
 }
 
+// LookAt implements stage.StateMaker.
+func (p *Machine) LookAt(device string) (stage.Device, error) {
+	p.Say("look what lies on " + device)
+	return stage.Device{Path: device, FileSystem: "ext4"}, nil
+}
+
 // CreatePartition implements stage.StateMaker.
 func (p *Machine) CreatePartition(_ context.Context, store string, spec stage.PartitionSpec) (stage.Device, error) {
 	p.Say(fmt.Sprintf("make a partition named %q in the free room at the end of the disk of %s", spec.Name, store))
@@ -56,6 +62,11 @@ func (p *Machine) StateFile(_ context.Context, _, dir string, spec stage.FileSpe
 func (p *Machine) EncryptNew(_ context.Context, _, device string, how stage.UnlockSpec, _ stage.AskFunc) (string, func() error, error) {
 	p.Say(fmt.Sprintf("cryptsetup luksFormat --type luks2 %s # key: %s; refused unless it holds nothing", device, how.Kind))
 	return p.open(device, how)
+}
+
+// ModulesOf implements stage.StateKeeper.
+func (p *Machine) ModulesOf(_ context.Context, _ string, names ...string) error {
+	return p.Modules(names...)
 }
 
 // Unlock implements stage.StateKeeper.

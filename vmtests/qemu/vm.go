@@ -37,6 +37,7 @@ type VM struct {
 	Display   string   // value of -display; "none" when empty
 	NoReboot  bool     // a reset of the guest ends QEMU
 	UUID      string   // of the machine, as its firmware tells it
+	TPM       string   // path of the control socket of a swtpm, for a TPM 2.0
 	QMP       string   // path of a unix socket on which QEMU shall serve QMP
 }
 
@@ -47,12 +48,13 @@ type platform struct {
 	machine string
 	cpu     string // under TCG
 	console string // the first serial port, as the kernel names it
+	tpm     string // the device of a TPM
 }
 
 var platforms = map[string]platform{
-	"amd64": {"qemu-system-x86_64", "qemu-system-x86", "q35", "max", "ttyS0"},
+	"amd64": {"qemu-system-x86_64", "qemu-system-x86", "q35", "max", "ttyS0", "tpm-crb"},
 	// QEMU's own pointer authentication hash costs a third of the time under TCG with the architected algorithm.
-	"arm64": {"qemu-system-aarch64", "qemu-system-arm", "virt", "max,pauth-impdef=on", "ttyAMA0"},
+	"arm64": {"qemu-system-aarch64", "qemu-system-arm", "virt", "max,pauth-impdef=on", "ttyAMA0", "tpm-tis-device"},
 }
 
 func platformOf(arch string) (platform, error) {
@@ -117,6 +119,9 @@ func (v VM) Args() ([]string, error) {
 	}
 	if v.Display != "" && v.Display != "none" {
 		args = append(args, "-device", "virtio-gpu-pci", "-device", "qemu-xhci,id=input", "-device", "usb-kbd,bus=input.0")
+	}
+	if v.TPM != "" {
+		args = append(args, "-chardev", "socket,id=tpm,path="+escape(v.TPM), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", p.tpm+",tpmdev=tpm0")
 	}
 	if v.QMP != "" {
 		args = append(args, "-qmp", "unix:"+escape(v.QMP)+",server=on,wait=off")

@@ -25,6 +25,8 @@ func TestArgs(t *testing.T) {
 		{"an arm64 VM with nothing set", VM{Arch: "arm64"}},
 		{"a direct kernel boot", VM{Arch: "amd64", Kernel: "out/vmlinuz", Initrd: "out/initramfs.cpio.zst",
 			Append: []string{"console=ttyS0", "quiet"}, MemoryMiB: 256, CPUs: 2, Slots: 2, Net: true, NoReboot: true}},
+		{"a TPM on amd64", VM{Arch: "amd64", TPM: "/run/tpm"}},
+		{"a TPM on arm64", VM{Arch: "arm64", TPM: "/run/tpm"}},
 		{"KVM uses the CPU of the host", VM{Arch: "amd64", Accel: KVM}},
 		{"a window gets a graphics card and a keyboard", VM{Arch: "amd64", Display: "gtk"}},
 		{"a disk on every bus on amd64", VM{Arch: "amd64", Disks: everyBus}},

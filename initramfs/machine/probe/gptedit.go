@@ -112,23 +112,15 @@ func (g *GPT) check() error {
 	case first > last || first < uint64(g.at+size) || g.at < 2:
 		return fail("the room for partitions, sectors %d to %d, covers the table itself", first, last)
 	}
-	type span struct{ start, end uint64 }
-	var used []span
 	for n := range g.count() {
-		e := g.entry(n)
-		if zero(e[:16]) {
-			continue
+		start, end, used := g.span(n)
+		if used && (start < first || end < start || end > last) {
+			return fail("partition %d, sectors %d to %d, lies outside", n+1, start, end)
 		}
-		s := span{le.Uint64(e[32:]), le.Uint64(e[40:])}
-		if s.start < first || s.end < s.start || s.end > last {
-			return fail("partition %d, sectors %d to %d, lies outside", n+1, s.start, s.end)
-		}
-		used = append(used, s)
-	}
-	slices.SortFunc(used, func(a, b span) int { return int(int64(a.start - b.start)) })
-	for i := 1; i < len(used); i++ {
-		if used[i].start <= used[i-1].end {
-			return fail("two partitions overlap at sector %d", used[i].start)
+		for o := range n {
+			if s, e, taken := g.span(o); used && taken && start <= e && s <= end {
+				return fail("partitions %d and %d overlap", o+1, n+1)
+			}
 		}
 	}
 	return nil
@@ -138,6 +130,12 @@ func (g *GPT) entrySize() int      { return int(le.Uint32(g.header[84:])) }
 func (g *GPT) count() int          { return len(g.table) / g.entrySize() }
 func (g *GPT) entry(n int) []byte  { return g.table[n*g.entrySize():][:g.entrySize()] }
 func (g *GPT) tableSectors() int64 { return (int64(len(g.table)) + g.sector - 1) / g.sector }
+
+// span returns the first and the last sector of entry n, and whether it is a partition.
+func (g *GPT) span(n int) (start, end uint64, used bool) {
+	e := g.entry(n)
+	return le.Uint64(e[32:]), le.Uint64(e[40:]), !zero(e[:16])
+}
 
 // end is the last sector that a partition may use, on the disk as it is now.
 func (g *GPT) end() uint64 { return uint64(g.last() - g.tableSectors() - 1) }

@@ -1,0 +1,177 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"veneer/images"
+	"veneer/initramfs/machine/probe"
+	"veneer/stage"
+)
+
+const (
+	newSuffix       = ".new" // of a file that is being made
+	defaultFileSize = 256 << 20
+	minFileSize     = 16 << 20
+	defaultFull     = 80
+	fileStep        = 64 << 20 // by so much a file grows at least
+)
+
+// StateFile implements stage.StateMaker. Where the file is not there:
+//
+//   - makes NAME.new, as large as asked; on vfat and exfat, which know no holes, that writes it all
+//   - makes an ext4 in it with the base's mkfs, and waits until it is on the disk
+//   - renames it to NAME
+//
+// Where it is there, and what is in it is fuller than asked, makes it larger; the caller grows the file system once it is mounted.
+func (m *Machine) StateFile(ctx context.Context, root, dir string, spec stage.FileSpec) (device string, mounted, undo func() error, err error) {
+	fail := func(err error) (string, func() error, func() error, error) {
+		return "", nil, nil, fmt.Errorf("state file %s in %s: %w", spec.Name, dir, err)
+	}
+	if spec.Name == "" || strings.ContainsRune(spec.Name, '/') || strings.HasSuffix(spec.Name, newSuffix) {
+		return fail(errors.New("that cannot be its name"))
+	}
+	at, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fail(err)
+	}
+	defer unix.Close(at)
+	f, err := openFile(at, spec.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := m.newFile(ctx, root, at, spec); err != nil {
+			return fail(err)
+		}
+		f, err = openFile(at, spec.Name)
+	} else if err == nil {
+		// A file that cannot grow still holds a state: the boot goes on with it.
+		if gerr := growFile(f, at, spec); gerr != nil {
+			m.Detail("state file %s in %s cannot grow: %v", spec.Name, dir, gerr)
+		}
+	}
+	if err != nil {
+		return fail(err)
+	}
+	defer f.Close()
+	d, err := images.AttachWritable(f, 0, 0)
+	if err != nil {
+		return fail(err)
+	}
+	return d.Path, d.Release, d.Close, nil
+}
+
+// openFile opens a regular file for writing, and follows no link.
+func openFile(at int, name string) (*os.File, error) {
+	fd, err := unix.Openat(at, name, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, errors.Join(err, errors.New("it is not a regular file"))
+	}
+	return f, nil
+}
+
+func (m *Machine) newFile(ctx context.Context, root string, at int, spec stage.FileSpec) error {
+	size := spec.Size
+	if size == 0 {
+		size = defaultFileSize
+	}
+	size = max(size, minFileSize) &^ (reserved - 1)
+	free, err := freeRoom(at)
+	if err != nil {
+		return err
+	}
+	if free < size {
+		return fmt.Errorf("%w: %d MiB are free, %d are wanted", unix.ENOSPC, free>>20, size>>20)
+	}
+	name := spec.Name + newSuffix
+	if err := unix.Unlinkat(at, name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	fd, err := unix.Openat(at, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	if err := errors.Join(f.Truncate(size+reserved), f.Sync()); err != nil {
+		return errors.Join(err, unix.Unlinkat(at, name, 0))
+	}
+	// mkfs leaves out the last MiB, as of a device; a file goes without.
+	if err := m.mkfs(ctx, root, &site{f, size + reserved}, "ext4", spec.Label); err != nil {
+		return errors.Join(err, unix.Unlinkat(at, name, 0))
+	}
+	if err := errors.Join(f.Truncate(size), f.Sync()); err != nil {
+		return err
+	}
+	if err := unix.Renameat2(at, name, at, spec.Name, unix.RENAME_NOREPLACE); errors.Is(err, unix.EINVAL) {
+		err = unix.Renameat(at, name, at, spec.Name) // exfat and ntfs3 know no flags
+		if err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	return unix.Fsync(at)
+}
+
+// growFile makes a file larger when the ext4 in it is fuller than asked: by a quarter, within what it may have and what is free.
+func growFile(f *os.File, at int, spec stage.FileSpec) error {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	st, err := probe.ReadState(f, size, "ext4")
+	if err != nil {
+		return err
+	}
+	full := spec.Full
+	if full == 0 {
+		full = defaultFull
+	}
+	// A file that is larger than what is in it has grown already, and waits for the file system.
+	if st.Used <= full || st.Size+fileStep/2 < size {
+		return nil
+	}
+	free, err := freeRoom(at)
+	if err != nil {
+		return err
+	}
+	var all unix.Statfs_t
+	if err := unix.Fstatfs(at, &all); err != nil {
+		return err
+	}
+	most := size + free - int64(all.Blocks)*all.Bsize/8
+	if spec.Max > 0 {
+		most = min(most, spec.Max)
+	}
+	to := min(size+max(size/4, fileStep), most) &^ (reserved - 1)
+	if all.Type == unix.MSDOS_SUPER_MAGIC {
+		to = min(to, 4<<30-reserved)
+	}
+	if to <= size {
+		return nil
+	}
+	if err := f.Truncate(to); err != nil {
+		return errors.Join(err, f.Truncate(size))
+	}
+	return f.Sync()
+}
+
+// freeRoom is how many bytes a file may take on the file system of a directory.
+func freeRoom(at int) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(at, &st); err != nil {
+		return 0, err
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}
