@@ -15,7 +15,8 @@ const (
 )
 
 // recordUnit shows what the init decided in the journal of the running system. It is ordered behind the target that wants it,
-// so that no boot waits for it; without DefaultDependencies=no the target would be ordered behind it (systemd.target(5)).
+// so that no boot waits for it; without DefaultDependencies=no the target would be ordered behind it (systemd.target(5)). Its job
+// is done once the program runs (Type=exec), and the program gets the time that nobody else wants, for the first login does.
 const recordUnit = `[Unit]
 Description=Report what was booted, and whether it was verified
 Documentation=man:veneer(8)
@@ -26,7 +27,9 @@ Conflicts=shutdown.target
 Before=shutdown.target
 
 [Service]
-Type=oneshot
+Type=exec
+CPUSchedulingPolicy=idle
+IOSchedulingClass=idle
 ExecStart=/usr/bin/veneer status
 `
 
