@@ -4,7 +4,6 @@ go 1.26.8
 
 require (
 	aead.dev/minisign v0.3.0
-	github.com/anatol/devmapper.go v0.0.0-20260315162726-c47dfb6cf674
 	github.com/anatol/vmtest v0.0.0-20260509163454-0d3e5bd9399c
 	github.com/diskfs/go-diskfs v1.9.4
 	github.com/google/go-cmp v0.7.0

@@ -210,7 +210,7 @@ func (img Image) check() error {
 	case v.HashOffset%blockSize != 0 || v.HashOffset/blockSize < v.DataBlocks || v.HashOffset/blockSize > most:
 		errs = append(errs, fmt.Errorf("verity.hash-offset: %d is not a block boundary behind the data", v.HashOffset))
 	case img.Size < v.HashOffset+blockSize*(1+treeBlocks(v.DataBlocks)):
-		errs = append(errs, fmt.Errorf("size: %d bytes are too few for %d data blocks and their hash tree", img.Size, v.DataBlocks))
+		errs = append(errs, fmt.Errorf("size: %d is too small for the data (verity.data-blocks: %d) and its hash tree", img.Size, v.DataBlocks))
 	}
 	if salt, err := hex.DecodeString(v.Salt); err != nil || len(salt) > 256 || strings.ToLower(v.Salt) != v.Salt {
 		errs = append(errs, fmt.Errorf("verity.salt: %q is not lower-case hexadecimal of at most 256 bytes", clip(v.Salt)))

@@ -13,7 +13,7 @@ import (
 )
 
 // Machine is what a boot needs of the machine that it runs on. initramfs/machine is the real one; Paper is the one on which
-// `veneer plan` boots.
+// `veneer plan` boots. One goroutine uses it, but for Apply, which the workers of a step call for different targets.
 type Machine interface {
 	mount.Applier
 
@@ -28,9 +28,8 @@ type Machine interface {
 	// Modules makes kernel features available by the names of their modules, in order.
 	Modules(names ...string) error
 
-	// Attach makes a read-only block device of an image; verified tells whether dm-verity guards it. The function returned
-	// with it is called once the device is mounted.
-	Attach(backing string, img images.Image, onCorruption images.Corruption, verified bool) (device string, mounted func() error, undo func() error, err error)
+	// Attacher prepares for making block devices of images; verified tells whether dm-verity guards them.
+	Attacher(verified bool) (Attacher, error)
 
 	// Files is the tree below a directory of the machine.
 	Files(dir string) fs.FS
@@ -55,6 +54,14 @@ type Machine interface {
 
 	// CheckRoot finds the program that becomes PID 1 in the merged root, see overlay.CheckRoot.
 	CheckRoot(root, asked string) (string, error)
+}
+
+// Attacher makes read-only block devices of images. Where a boot has several workers they use it at the same time.
+type Attacher interface {
+	// Attach makes a device of the image in the file backing. The first function returned with it is called once the device
+	// is mounted, the other takes it down.
+	Attach(backing string, img images.Image, onCorruption images.Corruption) (device string, mounted func() error, undo func() error, err error)
+	Close() error
 }
 
 // Device is a block device that was found.

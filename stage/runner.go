@@ -70,6 +70,7 @@ type Runner struct {
 	Before  func(step string) error // called before each step; nil: nothing
 	Stuck   func(step string)       // called from another goroutine when a step overruns its bound; nil: nobody watches
 	Bound   time.Duration           // of one step; zero: a minute
+	Workers int                     // images that are attached, and then mounted, at a time; zero: one
 	undo    []func() error          // first done first
 	step    string                  // in progress
 }
@@ -144,6 +145,23 @@ func (r *Runner) unwindTo(mark int) error {
 
 // OnUndo keeps undo for Unwind.
 func (r *Runner) OnUndo(undo func() error) { r.undo = append(r.undo, undo) }
+
+// onUndo keeps what the workers of a step left to be undone, in the order of the step's work; nil where a worker did nothing.
+func (r *Runner) onUndo(undo []func() error) {
+	for _, fn := range undo {
+		if fn != nil {
+			r.OnUndo(fn)
+		}
+	}
+}
+
+// workers is one where details are wanted: they tell what happens in the order in which it does.
+func (r *Runner) workers() int {
+	if r.Details {
+		return 1
+	}
+	return r.Workers
+}
 
 // Unwind takes back what the steps did, last first, and joins what went wrong on the way. A second time it does nothing.
 func (r *Runner) Unwind() error {

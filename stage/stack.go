@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -21,7 +22,7 @@ type attachedImage struct {
 	mounted func() error
 }
 
-func attach(r *Runner, m Machine, store storeTree, man images.Manifest, unverified bool) ([]attachedImage, error) {
+func attach(r *Runner, m Machine, store storeTree, man images.Manifest, unverified bool) (_ []attachedImage, err error) {
 	modules := []string{"loop"}
 	if !unverified {
 		modules = append(modules, "dm_verity")
@@ -29,16 +30,25 @@ func attach(r *Runner, m Machine, store storeTree, man images.Manifest, unverifi
 	if err := m.Modules(modules...); err != nil {
 		return nil, err
 	}
-	attached := make([]attachedImage, 0, len(man.Images))
-	for _, img := range man.Images {
-		backing := path.Join(store.dir, images.ImagePath(img.ID))
-		dev, mounted, undo, err := m.Attach(backing, img, man.Corruption, !unverified)
+	a, err := m.Attacher(!unverified)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	attached, undo := make([]attachedImage, len(man.Images)), make([]func() error, len(man.Images))
+	defer r.onUndo(undo)
+	err = each(r.workers(), len(man.Images), func(i int) error {
+		img := man.Images[i]
+		device, mounted, close, err := a.Attach(path.Join(store.dir, images.ImagePath(img.ID)), img, man.Corruption)
 		if err != nil {
-			return nil, fmt.Errorf("%s %q: %w", img.Role, img.Name, err)
+			return fmt.Errorf("%s %q: %w", img.Role, img.Name, err)
 		}
-		r.OnUndo(undo)
-		r.Detailf("%s %q is %s", img.Role, img.Name, dev)
-		attached = append(attached, attachedImage{img, dev, mounted})
+		r.Detailf("%s %q is %s", img.Role, img.Name, device)
+		attached[i], undo[i] = attachedImage{img, device, mounted}, close
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	r.Record.Verified.Images = !unverified
 	return attached, nil
@@ -46,26 +56,39 @@ func attach(r *Runner, m Machine, store storeTree, man images.Manifest, unverifi
 
 // mountImages mounts each image where the running system can see it and returns the directories, bottom first.
 func mountImages(r *Runner, m Machine, attached []attachedImage) ([]string, error) {
-	lowers := make([]string, 0, len(attached))
-	for _, img := range attached {
-		target := path.Join(LayersDir, img.ID)
+	lowers, undo := make([]string, len(attached)), make([]func() error, len(attached))
+	for i, img := range attached {
+		lowers[i] = path.Join(LayersDir, img.ID)
 		if img.Role == images.RoleBase {
-			target = BaseDir
+			lowers[i] = BaseDir
 		}
-		fail := func(err error) ([]string, error) { return nil, fmt.Errorf("%s %q: %w", img.Role, img.Name, err) }
 		if err := m.Modules(img.FileSystem); err != nil {
-			return fail(err)
+			return nil, fmt.Errorf("%s %q: %w", img.Role, img.Name, err)
 		}
-		err := r.apply(m, mount.Mkdir{Path: target, Mode: 0o755},
-			mount.Mount{Type: img.FileSystem, Source: img.device, Target: target, Flags: mount.ReadOnly | mount.NoAtime})
-		if err != nil {
-			return fail(err)
+	}
+	defer r.onUndo(undo)
+	err := each(r.workers(), len(attached), func(i int) error {
+		img := attached[i]
+		fail := func(err error) error { return fmt.Errorf("%s %q: %w", img.Role, img.Name, err) }
+		dir := mount.Mkdir{Path: lowers[i], Mode: 0o755}
+		fs := mount.Mount{Type: img.FileSystem, Source: img.device, Target: lowers[i], Flags: mount.ReadOnly | mount.NoAtime}
+		for _, op := range []mount.Op{dir, fs} {
+			r.Detailf("%s", op)
+			if err := m.Apply(op); err != nil {
+				return fail(err)
+			}
 		}
+		undo[i] = func() error { return m.Apply(fs.Undo()) }
 		if err := img.mounted(); err != nil {
 			return fail(err)
 		}
-		lowers = append(lowers, target)
-		r.Record.Images = append(r.Record.Images, Attached{img.Role, img.Name, img.ID, img.FileSystem, img.Size, img.device, target})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, img := range attached {
+		r.Record.Images = append(r.Record.Images, Attached{img.Role, img.Name, img.ID, img.FileSystem, img.Size, img.device, lowers[i]})
 	}
 	return lowers, nil
 }

@@ -148,6 +148,10 @@ func TestABreakStopsBeforeTheStepAndGoesOn(t *testing.T) {
 	if mounts := g.run("cat /proc/mounts"); !contains(mounts, `/dev/vda \S+ ext4 ro`) || strings.Contains(mounts, "squashfs") {
 		t.Errorf("before \"mount images\" the store is to be mounted and no image:\n%s", mounts)
 	}
+	if log := g.run("cat /run/veneer/log"); !strings.Contains(log, `attach images ... ok`) {
+		t.Errorf("the log in the shell does not tell what was done so far:\n%s", log)
+	}
+	g.run("ls /run/veneer/state.json")
 	g.send("exit")
 	g.expect(`small: veneer status`) // the base greets
 	g.shell()

@@ -12,9 +12,9 @@ import (
 	"slices"
 	"strings"
 
-	devmapper "github.com/anatol/devmapper.go"
 	"golang.org/x/sys/unix"
 
+	"veneer/images/devmapper"
 	"veneer/overlay/mount"
 )
 
@@ -126,19 +126,24 @@ func foreignMounts() []mount.Entry {
 
 // removeDevices removes the dm devices that Attach made.
 func removeDevices() (removed int, busy []string) {
-	list, err := devmapper.List()
+	dm, err := devmapper.Open()
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil // no device-mapper: nothing was verified
 	}
 	if err != nil {
-		return 0, []string{fmt.Sprintf("list of dm devices: %v", err)}
+		return 0, []string{err.Error()}
 	}
-	for _, d := range list {
-		if !strings.HasPrefix(d.Name, "veneer-") {
+	defer dm.Close()
+	names, err := dm.Names()
+	if err != nil {
+		return 0, []string{err.Error()}
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, "veneer-") {
 			continue
 		}
-		if err := devmapper.Remove(d.Name); err != nil {
-			busy = append(busy, fmt.Sprintf("dm device %s: %v", d.Name, err))
+		if err := dm.Remove(name); err != nil {
+			busy = append(busy, err.Error())
 		} else {
 			removed++
 		}

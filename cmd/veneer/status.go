@@ -17,7 +17,8 @@ import (
 type statusForms struct {
 	json, timeline bool
 	rules, banner  bool
-	svg            string // file, - for standard output, empty for no picture
+	picture        bool   // --svg was given
+	svg            string // file, - for standard output
 }
 
 // svgToOutput is what --svg means without a file.
@@ -39,6 +40,7 @@ On a machine that Veneer did not boot it says so, with exit code 1.`,
   veneer status --svg boot.svg`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			forms.picture = cmd.Flags().Changed("svg")
 			forms, err := forms.check(args)
 			if err != nil {
 				return usageError{err}
@@ -67,13 +69,16 @@ On a machine that Veneer did not boot it says so, with exit code 1.`,
 // check takes the file of --svg, which as an optional value may stand apart from its flag, and allows one form only.
 func (f statusForms) check(args []string) (statusForms, error) {
 	if len(args) == 1 {
-		if f.svg != svgToOutput {
+		if !f.picture || f.svg != svgToOutput {
 			return f, fmt.Errorf("status: unexpected %q", args[0])
 		}
 		f.svg = args[0]
 	}
+	if f.picture && f.svg == "" {
+		return f, errors.New("status: --svg with an empty name; name a file, or leave the = out for the standard output")
+	}
 	n := 0
-	for _, asked := range []bool{f.json, f.rules, f.banner, f.timeline, f.svg != ""} {
+	for _, asked := range []bool{f.json, f.rules, f.banner, f.timeline, f.picture} {
 		if asked {
 			n++
 		}
@@ -97,10 +102,10 @@ func (f statusForms) print(w io.Writer, r *report.Report) error {
 	case f.timeline:
 		_, err := io.WriteString(w, r.Timeline(chartFor(w, os.Getenv)))
 		return err
-	case f.svg == svgToOutput:
+	case f.picture && f.svg == svgToOutput:
 		_, err := w.Write(r.SVG())
 		return err
-	case f.svg != "":
+	case f.picture:
 		return os.WriteFile(f.svg, r.SVG(), 0o644)
 	}
 	return r.Text(w)

@@ -33,6 +33,8 @@ func TestStatusAnswersInTheFormThatWasAskedFor(t *testing.T) {
 		{"bars", []string{"--timeline"}, 0, "find store  ####"},
 		{"a picture", []string{"--svg"}, 0, "<svg"},
 		{"two forms", []string{"--svg", "--json"}, exitUsage, "exclude each other"},
+		{"a picture in a file without a name", []string{"--svg="}, exitUsage, "--svg with an empty name"},
+		{"a picture in a file without a name, apart from the flag", []string{"--svg", ""}, exitUsage, "--svg with an empty name"},
 		{"an argument too many", []string{"boot.svg"}, exitUsage, `unexpected "boot.svg"`},
 		{"a picture that cannot be written", []string{"--svg=" + root + "/none/a.svg"}, exitFailed, "no such file"},
 	}

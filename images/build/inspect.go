@@ -143,6 +143,9 @@ func readKernel(f *os.File, size int64) (KernelFile, error) {
 // DetectKind tells what path is by its content, never by its name.
 func DetectKind(path string) (Kind, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("%w; want a build output, a store, or one of their files", err)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -169,7 +172,7 @@ func DetectKind(path string) (Kind, error) {
 		return "", err
 	}
 	if n == 0 {
-		return "", fmt.Errorf("%s is empty", path)
+		return "", fmt.Errorf("%s is an empty file", path)
 	}
 	if kind := detect(head[:n]); kind != "" {
 		return kind, nil
@@ -180,7 +183,7 @@ func DetectKind(path string) (Kind, error) {
 	if compression(head[:n]) != "" {
 		return KindInitramfs, nil
 	}
-	return "", fmt.Errorf("%s is neither a manifest, an image, an initramfs nor a kernel", path)
+	return "", fmt.Errorf("%s is neither a manifest, an image, an ext4 file system with a store, an initramfs nor a kernel", path)
 }
 
 // detect tells a kind by the first bytes, as far as they suffice.

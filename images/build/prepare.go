@@ -13,7 +13,7 @@ import (
 // prepare looks for all that the build needs beside its sources, and reports together what is missing.
 func (b *builder) prepare() error {
 	c := b.spec.Config
-	var errs []error
+	errs := []error{checkScratch(os.TempDir())}
 	b.tools = map[string]string{}
 	for _, name := range neededTools(c, os.Geteuid()) {
 		path, err := findTool(name)
@@ -28,6 +28,18 @@ func (b *builder) prepare() error {
 	keys, err := trustedKeys(c, b.signer)
 	b.keys = keys
 	return errors.Join(append(errs, err)...)
+}
+
+// checkScratch reports that scratch files have no place before one of the many that need some is blamed for it.
+func checkScratch(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is not a directory", dir)
+	}
+	if err != nil {
+		return fmt.Errorf("directory for temporary files: %w; make it, or set TMPDIR to one that is there", err)
+	}
+	return nil
 }
 
 // neededTools lists the programs that it is certain a user will need.

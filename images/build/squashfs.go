@@ -24,13 +24,21 @@ func squashfsArgs(program, out string, fs FileSystem, t *Tree) []string {
 	if level == 0 {
 		level = defaultLevel
 	}
-	return []string{program, "-", out, "-tar", "-noappend", "-no-exports", "-no-progress", "-quiet",
+	args := []string{program, "-", out, "-tar", "-noappend", "-no-exports", "-no-progress", "-quiet",
 		"-comp", "zstd", "-Xcompression-level", strconv.Itoa(level), "-b", strconv.Itoa(fs.squashfsBlock(t.Bytes)),
 		"-root-mode", "0" + strconv.FormatUint(uint64(root.Mode&0o7777), 8),
 		// What it may read ahead. The default, a quarter of all memory, would make the progress worthless.
 		"-mem", "512M",
 	}
+	if t.Bytes <= fewBytes {
+		args = append(args, "-no-fragments")
+	}
+	return args
 }
+
+// fewBytes is the content up to which an image has no fragments, blocks that several files share. They would hardly make it smaller,
+// and the kernel reads their table, and makes a cache of three blocks for them, for each file system that it mounts.
+const fewBytes = 16 << 10
 
 // squashfsBlock is the block size for so many bytes of content: the configured one, or a smaller one that holds all of it just as
 // well. The kernel clears five blocks of memory for each file system that it mounts, which is most of what a small layer costs.

@@ -27,6 +27,7 @@ func TestCommandLinesStayAsTheyAre(t *testing.T) {
 	line(squashfsArgs("mksquashfs", "OUT", FileSystem{Type: Squashfs, blockSize: 131072, leastBlock: 4096}, &Tree{Root: root, Bytes: 1 << 30}))
 	line(squashfsArgs("mksquashfs", "OUT", FileSystem{Type: Squashfs, blockSize: 1 << 20, Level: 3}, &Tree{Root: root, Bytes: 1 << 30}))
 	line(squashfsArgs("mksquashfs", "OUT", FileSystem{Type: Squashfs, blockSize: 131072, leastBlock: 4096}, &Tree{Root: root, Bytes: 20000}))
+	line(squashfsArgs("mksquashfs", "OUT", FileSystem{Type: Squashfs, blockSize: 131072, leastBlock: 4096}, &Tree{Root: root, Bytes: 16 << 10}))
 	line(erofsArgs("mkfs.erofs", "OUT", FileSystem{Type: Erofs, blockSize: 65536}, "DIR"))
 	line(erofsArgs("mkfs.erofs", "OUT", FileSystem{Type: Erofs, blockSize: 4096, Level: 12}, "DIR"))
 	golden(t, "argv.txt", b.String())

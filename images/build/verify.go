@@ -148,6 +148,8 @@ func (v *verifier) output(ctx context.Context, dir string) error {
 	}
 	if _, err := os.Lstat(filepath.Join(dir, storeImageFile)); err == nil {
 		v.storeImage(ctx, dir, man)
+	} else {
+		v.note("there is no " + storeImageFile + " to be compared with what was checked")
 	}
 	return nil
 }

@@ -32,6 +32,10 @@ func (v *verifier) storeImage(ctx context.Context, dir string, man images.Manife
 	for _, img := range man.Images {
 		pairs = append(pairs, [2]string{images.ImagePath(img.ID), images.ImagePath(img.ID)})
 	}
+	if err := isExt4(image); err != nil {
+		v.add(storeImageFile, "", err)
+		return
+	}
 	v.fsck(ctx, image, storeImageFile+" as ext4")
 	var errs []error
 	for _, p := range pairs {
@@ -40,6 +44,19 @@ func (v *verifier) storeImage(ctx context.Context, dir string, man images.Manife
 		}
 	}
 	v.add(storeImageFile, fmt.Sprintf("%d files are those of the output", len(pairs)), errors.Join(errs...))
+}
+
+// isExt4 reports why a file is not the ext4 file system that a store image has to be.
+func isExt4(image string) error {
+	kind, err := DetectKind(image)
+	if err == nil && kind == KindFileSystem {
+		return nil
+	}
+	was := "it is " + string(kind)
+	if err != nil {
+		was = err.Error()
+	}
+	return fmt.Errorf("want an ext4 file system with the store in it, and %s: build again, or copy it again", was)
 }
 
 // sameInImage compares a file in an ext4 image with a file beside it, while debugfs writes the one out.
@@ -56,6 +73,8 @@ func sameInImage(ctx context.Context, debugfs, image, inside, beside string) err
 	defer cancel()
 	cmd := exec.CommandContext(ctx, debugfs, "-R", "cat /"+inside, image)
 	cmd.Env = []string{"LC_ALL=C", "DEBUGFS_PAGER=cat"}
+	said := &tail{limit: maxMessages}
+	cmd.Stderr = said
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -71,6 +90,8 @@ func sameInImage(ctx context.Context, debugfs, image, inside, beside string) err
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s: %w", inside, err)
+	case strings.Contains(said.buf.String(), "File not found by ext2_lookup"):
+		return fmt.Errorf("%s is not in it: build again, or copy the store again", inside)
 	case !same:
 		return fmt.Errorf("%s differs from %s at byte %d: build again, or copy the store again", inside, filepath.Base(beside), at)
 	}

@@ -25,8 +25,15 @@ func (e *CorruptError) Error() string {
 	if e.Level > 0 {
 		kind = fmt.Sprintf("hash block of level %d, number", e.Level)
 	}
-	return fmt.Sprintf("%s %d (byte %d) does not match its hash; of %d blocks, %d data blocks and %d hash blocks are bad",
-		kind, e.Block, e.Offset, e.Together, e.BadData, e.BadHash)
+	return fmt.Sprintf("%s %d (byte %d) does not match its hash; of %s, bad are %s and %s",
+		kind, e.Block, e.Offset, count(e.Together, "block"), count(e.BadData, "data block"), count(e.BadHash, "hash block"))
+}
+
+func count(n int64, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
 // add counts a bad block. Blocks come from several goroutines in any order.
@@ -46,7 +53,7 @@ func (e *CorruptError) add(level int, block, offset int64) {
 // be trusted. Progress counts the bytes of data.
 func Verify(ctx context.Context, r io.ReaderAt, p Params, root [sha256.Size]byte, progress func(done, total int64)) error {
 	if p.DataBlocks < 1 || p.DataBlocks > maxBlocks || p.HashOffset < p.DataBlocks*BlockSize || p.HashOffset > maxBlocks*BlockSize || len(p.Salt) > maxSalt {
-		return fmt.Errorf("hash tree: %d data blocks with hashes at byte %d and a salt of %d bytes: out of bounds", p.DataBlocks, p.HashOffset, len(p.Salt))
+		return fmt.Errorf("hash tree: number of data blocks %d, hashes at byte %d, salt of size %d: out of bounds", p.DataBlocks, p.HashOffset, len(p.Salt))
 	}
 	v := verifier{r: r, salt: p.Salt, sizes: levels(p.DataBlocks)}
 	v.at = offsets(v.sizes, p.HashOffset+BlockSize)
@@ -106,7 +113,7 @@ func (v *verifier) level(ctx context.Context, level int, blocks, from int64, roo
 // and proves nothing about the rest.
 func Root(r io.ReaderAt, p Params) ([sha256.Size]byte, error) {
 	if p.DataBlocks < 1 || p.DataBlocks > maxBlocks || p.HashOffset < p.DataBlocks*BlockSize || p.HashOffset > maxBlocks*BlockSize {
-		return [sha256.Size]byte{}, fmt.Errorf("hash tree: %d data blocks with hashes at byte %d: out of bounds", p.DataBlocks, p.HashOffset)
+		return [sha256.Size]byte{}, fmt.Errorf("hash tree: number of data blocks %d, hashes at byte %d: out of bounds", p.DataBlocks, p.HashOffset)
 	}
 	top := make([]byte, BlockSize)
 	at := p.HashOffset + BlockSize // the topmost level comes first

@@ -44,7 +44,7 @@ func TestVerifyNamesTheFirstBadBlockAndCountsTheOthers(t *testing.T) {
 		{"a hash of level 1", []int64{level1 + 5*BlockSize}, CorruptError{1, 5, level1 + 5*BlockSize, 1, 1, all}, "hash block of level 1, number 5"},
 		{"a hash of level 2", []int64{level2}, CorruptError{2, 0, level2, 2, 0, all}, "hash block of level 2, number 0"},
 		{"the top", []int64{level3 + 100}, CorruptError{3, 0, level3, 1, 0, all}, "hash block of level 3, number 0"},
-		{"top and data", []int64{level3 + 100, 42 * BlockSize}, CorruptError{3, 0, level3, 1, 1, all}, "1 data blocks and 1 hash blocks"},
+		{"top and data", []int64{level3 + 100, 42 * BlockSize}, CorruptError{3, 0, level3, 1, 1, all}, "bad are 1 data block and 1 hash block"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

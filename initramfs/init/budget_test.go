@@ -24,7 +24,7 @@ const (
 )
 
 // own are our packages in PID 1.
-var own = []string{"boot", "boot/switchroot", "images", "images/canonical", "initramfs/machine", "initramfs/machine/probe", "overlay", "overlay/identity", "overlay/mount", "overlay/rule", "stage"}
+var own = []string{"boot", "boot/switchroot", "images", "images/canonical", "images/devmapper", "initramfs/machine", "initramfs/machine/probe", "overlay", "overlay/identity", "overlay/mount", "overlay/rule", "stage"}
 
 // budgets are the most bytes that PID 1 may have, by architecture. An initramfs is read by firmware that may be slow, and
 // unpacked into memory that the machine may be short of.
@@ -94,6 +94,7 @@ var importers = map[string][]string{
 	"initramfs/release/":      {"initramfs/release", "examples/"},
 	"initramfs":               {"cmd/veneer", "images/build", "initramfs/release", "examples/"},
 	"images/build":            {"cmd/veneer"},
+	"images/devmapper":        {"images", "boot/switchroot"},
 	"images/verity":           {"images/build", "cmd/veneer"},
 	"vmtests":                 {},
 	"vmtests/":                {"cmd/veneer", "vmtests/"},
@@ -111,7 +112,7 @@ var importers = map[string][]string{
 var folders = []string{"boot", "cmd", "images", "initramfs", "overlay", "stage", "vmtests"}
 
 // leaves import nothing of ours.
-var leaves = []string{"boot", "images/canonical", "overlay/entry", "overlay/mount", "images/verity", "initramfs/machine/probe", "vmtests/qemu"}
+var leaves = []string{"boot", "images/canonical", "images/devmapper", "overlay/entry", "overlay/mount", "images/verity", "initramfs/machine/probe", "vmtests/qemu"}
 
 func TestOurPackagesImportOnlyDownwards(t *testing.T) {
 	args := []string{"list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`}

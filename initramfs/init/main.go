@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -22,6 +23,9 @@ import (
 // memoryLimit keeps the collector away until there is something to collect: this process lives for a fraction of a second.
 const memoryLimit = 32 << 20
 
+// maxWorkers bounds the workers of one step: what they wait for most, locks of the kernel, more of them would wait for too.
+const maxWorkers = 4
+
 func main() {
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "init: this program is PID 1 of an initramfs; to see what it would do: veneer plan")
@@ -33,7 +37,8 @@ func main() {
 		exitrd()
 	}
 	p := &pid1{log: newLog()}
-	p.runner = stage.Runner{Log: p.log.line, Uptime: uptime, OnFail: boot.Reboot, Stuck: p.stuck, Before: p.pause}
+	p.runner = stage.Runner{Log: p.log.line, Uptime: uptime, OnFail: boot.Reboot, Stuck: p.stuck, Before: p.pause,
+		Workers: min(runtime.NumCPU(), maxWorkers)}
 	p.runner.Record.Format = stage.RecordFormat
 	p.runner.Record.Veneer = boot.Version
 	p.runner.Record.Started = stage.MicrosOf(uptime())

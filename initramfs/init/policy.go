@@ -104,6 +104,9 @@ func (p *pid1) pause(step string) error {
 		return nil
 	}
 	p.log.line(stage.Bad, fmt.Sprintf("stopped before step %q, as veneer.break= asks; the boot goes on when the shell ends", step))
+	if err := writeRecord(&p.runner.Record, p.log); err != nil { // as far as it goes, for whoever looks around
+		return err
+	}
 	return runShell()
 }
 

@@ -13,9 +13,9 @@ import (
 	"strings"
 	"time"
 
-	devmapper "github.com/anatol/devmapper.go"
 	"golang.org/x/sys/unix"
 
+	"veneer/images/devmapper"
 	"veneer/overlay/mount"
 	"veneer/stage"
 )
@@ -291,17 +291,24 @@ func mappedName(how stage.UnlockSpec) string {
 // mappedDevice is the device that cryptsetup opened, and what closes it.
 func mappedDevice(how stage.UnlockSpec) (string, func() error, error) {
 	name := mappedName(how)
-	undo := func() error {
-		if err := devmapper.Remove(name); err != nil {
-			return fmt.Errorf("close %s: %w", name, err)
-		}
-		return nil
-	}
-	info, err := devmapper.InfoByName(name)
+	dm, err := devmapper.Open()
 	if err != nil {
-		return "", nil, fmt.Errorf("dm device %s: %w", name, err)
+		return "", nil, err
 	}
-	return "/dev/dm-" + strconv.FormatUint(uint64(unix.Minor(info.DevNo)), 10), undo, nil
+	defer dm.Close()
+	number, err := dm.Number(name)
+	if err != nil {
+		return "", nil, err
+	}
+	undo := func() error {
+		dm, err := devmapper.Open()
+		if err != nil {
+			return err
+		}
+		defer dm.Close()
+		return dm.Remove(name)
+	}
+	return "/dev/dm-" + strconv.FormatUint(uint64(number), 10), undo, nil
 }
 
 // readKey reads the key file from its device, which is mounted for that long.

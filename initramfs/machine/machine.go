@@ -147,15 +147,20 @@ func (m *Machine) Modules(names ...string) error {
 	return nil
 }
 
-// Attach implements stage.Machine.
-func (m *Machine) Attach(backing string, img images.Image, onCorruption images.Corruption, verified bool) (string, func() error, func() error, error) {
-	var d *images.Device
-	var err error
-	if verified {
-		d, err = images.Attach(backing, img, onCorruption)
-	} else {
-		d, err = images.AttachUnverified(backing, img)
+// Attacher implements stage.Machine.
+func (m *Machine) Attacher(verified bool) (stage.Attacher, error) {
+	a, err := images.NewAttacher(verified)
+	if err != nil {
+		return nil, err
 	}
+	return attacher{a}, nil
+}
+
+type attacher struct{ *images.Attacher }
+
+// Attach implements stage.Attacher.
+func (a attacher) Attach(backing string, img images.Image, onCorruption images.Corruption) (string, func() error, func() error, error) {
+	d, err := a.Attacher.Attach(backing, img, onCorruption)
 	if err != nil {
 		return "", nil, nil, err
 	}

@@ -80,11 +80,14 @@ func (m Mount) apply() error {
 	})
 }
 
+// apply asks whether the directory is there only where it cannot be made at once.
 func (m Mkdir) apply() error {
-	if err := os.MkdirAll(m.Path, 0o755); err != nil {
-		return err
+	if unix.Mkdir(m.Path, uint32(m.Mode.Perm())) != nil {
+		if err := os.MkdirAll(m.Path, 0o755); err != nil {
+			return err
+		}
 	}
-	return os.Chmod(m.Path, m.Mode)
+	return os.Chmod(m.Path, m.Mode) // the umask is somebody else's
 }
 
 func wrap(op, path, detail string, err error) error {

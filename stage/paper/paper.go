@@ -57,13 +57,21 @@ func (p *Machine) Modules(names ...string) error {
 	return nil
 }
 
-// Attach implements stage.Machine.
-func (p *Machine) Attach(backing string, img images.Image, onCorruption images.Corruption, verified bool) (string, func() error, func() error, error) {
+// Attacher implements stage.Machine.
+func (p *Machine) Attacher(verified bool) (stage.Attacher, error) { return attacher{p, verified}, nil }
+
+type attacher struct {
+	*Machine
+	verified bool
+}
+
+// Attach implements stage.Attacher.
+func (p attacher) Attach(backing string, img images.Image, onCorruption images.Corruption) (string, func() error, func() error, error) {
 	nothing := func() error { return nil }
 	loop := fmt.Sprintf("/dev/loop%d", p.devices)
 	p.Say(fmt.Sprintf("losetup --read-only --direct-io=on %s %s", loop, backing))
 	device := loop
-	if verified {
+	if p.verified {
 		device = fmt.Sprintf("/dev/dm-%d", p.devices)
 		options := ""
 		if onCorruption == images.Restart || onCorruption == images.Panic {
@@ -74,6 +82,9 @@ func (p *Machine) Attach(backing string, img images.Image, onCorruption images.C
 	p.devices++
 	return device, nothing, nothing, nil
 }
+
+// Close implements stage.Attacher.
+func (attacher) Close() error { return nil }
 
 // Files implements stage.Machine.
 func (p *Machine) Files(string) fs.FS {

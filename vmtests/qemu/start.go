@@ -40,7 +40,7 @@ func Start(ctx context.Context, vm VM, log io.Writer) (*Guest, error) {
 	}
 	dir, err := os.MkdirTemp("", "vm")
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", program, err)
+		return nil, fmt.Errorf("start %s: directory for temporary files: %w; make it, or set TMPDIR to one that is there", program, err)
 	}
 	e, err := startVmtest(ctx, vm, program, dir, log)
 	if err != nil {

@@ -1,0 +1,47 @@
+package build
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestAStoreImageThatIsNoneIsNamedForWhatItIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		content string
+		want    string
+	}{
+		"junk":       {strings.Repeat("junk", 5000), "want an ext4 file system with the store in it, and"},
+		"nothing":    {"", "is an empty file"},
+		"a manifest": {"{}", "it is manifest"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), storeImageFile)
+			if err := os.WriteFile(path, []byte(c.content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := isExt4(path); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("isExt4() = %v, want %q", err, c.want)
+			}
+		})
+	}
+	if _, err := DetectKind(filepath.Join(t.TempDir(), storeImageFile)); err == nil || !strings.Contains(err.Error(), "want a build output, a store") {
+		t.Errorf("DetectKind() of an absent file = %v, want what was expected", err)
+	}
+}
+
+func TestADirectoryForScratchFilesThatIsNotThereIsNamed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{filepath.Join(t.TempDir(), "none"), file} {
+		if err := checkScratch(dir); err == nil || !strings.Contains(err.Error(), "set TMPDIR") {
+			t.Errorf("checkScratch(%s) = %v, want the remedy", dir, err)
+		}
+	}
+	if err := checkScratch(t.TempDir()); err != nil {
+		t.Error(err)
+	}
+}
