@@ -91,7 +91,7 @@ Documentation=man:veneer-watch(1)
 ConditionPathExists=/run/veneer/state.json
 
 [Service]
-Type=oneshot
+Type=exec
 ExecStart=/usr/bin/veneer watch
 LogLevelMax=notice
 `
