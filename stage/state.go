@@ -319,7 +319,7 @@ func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy
 			return err
 		}
 		r.OnUndo(undo)
-		inner, err := m.StateDevice(ctx, boot.DeviceRef{Kind: boot.ByPath, Value: mapped})
+		inner, err := m.LookAt(mapped)
 		if err != nil {
 			return err
 		}

@@ -126,11 +126,16 @@ func (l *lab) base() error {
 	if err != nil {
 		return err
 	}
+	attacher, err := l.Attacher(true)
+	if err != nil {
+		return err
+	}
+	defer attacher.Close()
 	for _, img := range man.Images {
 		if img.Role != images.RoleBase {
 			continue
 		}
-		dev, mounted, _, err := l.Attach(stage.StoreDir+"/veneer/"+images.ImagePath(img.ID), img, man.Corruption, true)
+		dev, mounted, _, err := attacher.Attach(stage.StoreDir+"/veneer/"+images.ImagePath(img.ID), img, man.Corruption)
 		if err != nil {
 			return err
 		}
