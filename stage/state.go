@@ -145,6 +145,10 @@ func diskState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) 
 	if err != nil {
 		return kept{}, err
 	}
+	if p.Create || p.Unlock != "" && p.Unlock != images.UnlockNone {
+		defer func(bound time.Duration) { r.Bound = bound }(r.Bound)
+		r.Bound = max(r.Bound, patient) // a large disk is formatted, or a person types
+	}
 	k, err := Do(ctx, r, StepPrepareState, func(ctx context.Context) (kept, error) {
 		if err := prepareState(ctx, r, m, b, p, dev); err != nil {
 			return kept{}, err
@@ -155,9 +159,10 @@ func diskState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) 
 		return k, err
 	}
 	_, err = Do(ctx, r, StepRequests, func(ctx context.Context) (struct{}, error) {
-		done, undone, err := k.dir.Requests(ctx, Asked{Firmware: m.ResetRequested(), Tries: p.Tries, Deployment: b.base.Serial})
-		r.Record.Requests = done
-		for _, u := range undone {
+		cfg := b.env.Config
+		done, err := k.dir.Requests(ctx, Asked{Reset: cfg.Reset, Firmware: !cfg.Reset.Off && m.ResetRequested(), Tries: p.Tries, Deployment: b.base.Serial})
+		r.Record.Requests, r.Record.Boots.Attempts = done.Requests, done.Attempts
+		for _, u := range done.Undone {
 			r.Degrade("a request was not carried out", u)
 		}
 		return struct{}{}, err
@@ -301,7 +306,7 @@ func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy
 	case dev.Empty && !p.Create:
 		return fmt.Errorf("%s holds no file system, and none is to be made (state.create)", device)
 	case dev.Empty && unlock.Kind != "":
-		if err := m.Modules("dm_crypt"); err != nil {
+		if err := m.ModulesOf(ctx, BaseDir, "dm_crypt"); err != nil {
 			return err
 		}
 		mapped, undo, err := m.EncryptNew(ctx, BaseDir, device, unlock, nil)
@@ -311,7 +316,7 @@ func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy
 		r.OnUndo(undo)
 		device = mapped
 	case fsType == LUKS || unlock.Kind == UnlockRandom:
-		if err := m.Modules("dm_crypt"); err != nil {
+		if err := m.ModulesOf(ctx, BaseDir, "dm_crypt"); err != nil {
 			return err
 		}
 		mapped, undo, err := m.Unlock(ctx, BaseDir, device, unlock, nil)
@@ -366,6 +371,9 @@ func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy
 
 // forever is how long a boot waits for a state that it was told to wait for.
 const forever = 100 * 365 * 24 * time.Hour
+
+// patient is how long a state may take to be made or unlocked.
+const patient = 15 * time.Minute
 
 // LUKS is what StateDevice calls the content of an encrypted device.
 const LUKS = "crypto_LUKS"

@@ -12,9 +12,9 @@ import (
 // StateDir is the directory of a state, mounted and opened. What it does outlives a power cut at any instant: whatever was cut off
 // is finished, or made anew, by the next call with the same arguments.
 type StateDir interface {
-	// Requests carries out what the running system filed, and what asked adds to it, and counts this boot among those that
-	// nobody blessed yet. undone says in plain words what could not be done.
-	Requests(ctx context.Context, asked Asked) (done []Request, undone []string, err error)
+	// Requests counts this boot among those that nobody blessed yet, and carries out what the running system filed and what
+	// asked adds to it.
+	Requests(ctx context.Context, asked Asked) (RequestsDone, error)
 
 	// Upper makes the upper that spec describes fit for the base that is about to be booted: a new one, the one that is there,
 	// or one that was carried over from another base.
@@ -39,6 +39,7 @@ type Owner struct {
 
 // Asked is what this boot asks of the state beside the requests that lie in it.
 type Asked struct {
+	Reset      boot.Reset
 	Firmware   bool // the firmware asks for a reset, too
 	Tries      int  // boots that nobody blessed before the last good snapshot comes back; 0 for never
 	Deployment string
@@ -51,6 +52,13 @@ type Base struct {
 	Name    string
 	Version string
 	Serial  string
+}
+
+// RequestsDone is what became of requests.
+type RequestsDone struct {
+	Requests []Request
+	Undone   []string // in plain words, what could not be done
+	Attempts int      // boots since the last bless, with this one; not known to the keeper
 }
 
 // UpperSpec describes an upper that is kept.
@@ -82,4 +90,5 @@ type DataSpec struct {
 	From string           // path in the merged root that it begins with
 	Type overlay.FileType // of what is there
 	Rule rule.Rule
+	Skip []string // paths below it that have rules of their own: of what lies there nothing is taken along
 }

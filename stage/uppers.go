@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 
 	"veneer/boot"
 	"veneer/images"
@@ -151,7 +152,13 @@ func applyRules(ctx context.Context, r *Runner, m Machine, k kept, upper boot.Up
 		if p.Action != rule.Persist || p.Overlaid() {
 			continue
 		}
-		if err := k.dir.Data(ctx, DataSpec{Name: path.Join(dataDir, p.Name), From: path.Join(RootDir, p.Path), Type: p.Base.Type, Rule: p.Rule}); err != nil {
+		spec := DataSpec{Name: path.Join(dataDir, p.Name), From: path.Join(RootDir, p.Path), Type: p.Base.Type, Rule: p.Rule}
+		for _, below := range k.places {
+			if below.Path != p.Path && rule.Within(below.Path, p.Path) {
+				spec.Skip = append(spec.Skip, strings.TrimPrefix(below.Path, p.Path+"/"))
+			}
+		}
+		if err := k.dir.Data(ctx, spec); err != nil {
 			return fmt.Errorf("data of %s: %w", p.Path, err)
 		}
 	}

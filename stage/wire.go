@@ -39,9 +39,8 @@ type Answer struct {
 	Error    string
 	Cause    string // what errors.Is can tell of the error
 	Lines    []string
-	Requests []Request // OpRequests
-	Undone   []string
-	Upper    UpperDone // OpUpper
+	Requests RequestsDone // OpRequests
+	Upper    UpperDone    // OpUpper
 }
 
 // causesOnWire are the errors that the init tells apart.
@@ -154,10 +153,17 @@ func (c *Call) walk(w *canonical.Coder) {
 		canonical.String(w, "from", &c.Data.From)
 		canonical.String(w, "type", &c.Data.Type)
 		w.Object("rule", c.Data.Rule.Walk)
+		canonical.Strings(w, "skip", &c.Data.Skip, maxWireList)
 	})
 }
 
 func (a *Asked) walk(w *canonical.Coder) {
+	w.Object("reset", func(w *canonical.Coder) {
+		canonical.String(w, "word", &a.Reset.Word)
+		canonical.String(w, "scope", &a.Reset.Scope)
+		canonical.Strings(w, "keep", &a.Reset.Keep, maxWireList)
+		w.Bool("secure", &a.Reset.Secure)
+	})
 	w.Bool("firmware", &a.Firmware)
 	canonical.Number(w, "tries", &a.Tries)
 	canonical.String(w, "deployment", &a.Deployment)
@@ -187,8 +193,8 @@ func (a *Answer) walk(w *canonical.Coder) {
 	canonical.String(w, "error", &a.Error)
 	canonical.String(w, "cause", &a.Cause)
 	canonical.Strings(w, "lines", &a.Lines, maxWireList)
-	canonical.List(w, "requests", &a.Requests, maxWireList, func(w *canonical.Coder, r *Request) { r.walk(w) })
-	canonical.Strings(w, "undone", &a.Undone, maxWireList)
+	canonical.List(w, "requests", &a.Requests.Requests, maxWireList, func(w *canonical.Coder, r *Request) { r.walk(w) })
+	canonical.Strings(w, "undone", &a.Requests.Undone, maxWireList)
 	merged := a.Upper.Merge != nil
 	w.Bool("merged", &merged)
 	if merged && a.Upper.Merge == nil {

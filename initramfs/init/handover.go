@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"veneer/boot"
 	"veneer/stage"
 )
 
@@ -27,6 +28,17 @@ func handOver(rec *stage.Record) error {
 		"/run/overlayfs":             stage.UpperDir + "/upper",
 		"/run/initramfs/live":        stage.StoreDir,
 		"/run/systemd/volatile-root": disk,
+	}
+	if rec.State.Kind != stage.StateNone {
+		links[stage.RunDir+"/state"] = stage.StateMount
+	}
+	if rec.Upper.Kind == string(boot.UpperPersistent) {
+		links["/run/overlayfs"] = rec.Upper.Mount + "/fs"
+	}
+	// What an /etc/fstab says of "/" is about a disk; the root is an overlay, which knows none of those options, and is as
+	// read-only as ro made it.
+	for _, unit := range []string{"systemd-remount-fs.service", "systemd-fsck-root.service"} {
+		links["/run/systemd/system/"+unit] = os.DevNull
 	}
 	var errs []error
 	for path, content := range links {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"veneer/overlay"
+	"veneer/overlay/mount"
 	"veneer/overlay/rule"
 	"veneer/overlay/state"
 	"veneer/stage"
@@ -69,16 +70,19 @@ func (m *Machine) Look(lowers []string, name string) (overlay.Found, error) {
 }
 
 // Requests implements stage.StateDir.
-func (s *stateDir) Requests(ctx context.Context, asked stage.Asked) ([]stage.Request, []string, error) {
+func (s *stateDir) Requests(ctx context.Context, asked stage.Asked) (stage.RequestsDone, error) {
 	attempts, err := s.Attempt(s.owner.Boot)
+	done := stage.RequestsDone{Attempts: attempts}
 	if err != nil {
-		return nil, nil, err
+		return done, err
 	}
-	if s.Idle() && !asked.Firmware && (asked.Tries == 0 || attempts <= asked.Tries) {
-		return nil, nil, nil
+	orders := s.Asks(state.FromCommandLine, asked.Reset.Word) || asked.Firmware || s.Asks(state.FromFirmware, "")
+	if s.Idle() && !orders && (asked.Tries == 0 || attempts <= asked.Tries) {
+		return done, nil
 	}
 	a, err := s.call(ctx, stage.Call{Op: stage.OpRequests, Asked: asked})
-	return a.Requests, a.Undone, err
+	a.Requests.Attempts = attempts
+	return a.Requests, err
 }
 
 // Upper implements stage.StateDir.
@@ -102,8 +106,17 @@ func (s *stateDir) Data(ctx context.Context, spec stage.DataSpec) error {
 // SiteRules implements stage.StateDir.
 func (s *stateDir) SiteRules() ([]rule.Rule, error) { return s.Dir.SiteRules() }
 
-// ResetRequested implements stage.Machine.
-func (m *Machine) ResetRequested() bool { return false }
+// ResetRequested implements stage.Machine. Whether the request is meant for this system the keeper finds out.
+func (m *Machine) ResetRequested() bool {
+	const efi, vars = "/sys/firmware/efi", "/sys/firmware/efi/efivars"
+	if _, err := os.Stat(efi); err != nil {
+		return false
+	}
+	// Another may have been first, and a firmware without variables has none that asks.
+	_ = m.Apply(mount.Mount{Type: "efivarfs", Source: "efivarfs", Target: vars, Flags: mount.NoSuid | mount.NoDev | mount.NoExec})
+	_, err := os.Stat(vars + "/FactoryResetRequest-8cf2644b-4b0b-428f-9387-6d876050dc67")
+	return err == nil
+}
 
 // call has the keeper do something.
 func (s *stateDir) call(ctx context.Context, c stage.Call) (stage.Answer, error) {

@@ -3,6 +3,8 @@ package keeper
 import (
 	"context"
 	"path"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -26,8 +28,13 @@ func (s *Keeper) Data(ctx context.Context, spec stage.DataSpec) error {
 		return err
 	}
 	defer unix.Close(in)
-	if !entry.Exists(in, name) {
+	switch {
+	case !entry.Exists(in, name):
 		if err := s.seed(in, name, spec); err != nil {
+			return err
+		}
+	case spec.Type == overlay.Directory:
+		if err := s.reseed(in, name, spec); err != nil {
 			return err
 		}
 	}
@@ -37,6 +44,7 @@ func (s *Keeper) Data(ctx context.Context, spec stage.DataSpec) error {
 	return s.sweepDir(ctx, s.path(spec.Name), nil, spec.Rule)
 }
 
+// seed makes what is kept as the merged root has it: under another name, durable, and then renamed.
 func (s *Keeper) seed(in int, name string, spec stage.DataSpec) error {
 	temp := tempPrefix + name
 	if entry.Exists(in, temp) {
@@ -49,14 +57,13 @@ func (s *Keeper) seed(in int, name string, spec stage.DataSpec) error {
 			return err
 		}
 	} else {
-		from, err := entry.OpenRoot(path.Dir(spec.From))
+		from, last, err := openFrom(spec.From)
 		if err != nil {
 			return err
 		}
 		defer unix.Close(from)
 		s.say("cp -a %s %s", spec.From, s.path(spec.Name))
-		c := entry.Copier{}
-		if err := c.Copy(from, path.Base(spec.From), in, temp); err != nil {
+		if err := fill(from, last, in, temp, spec.Skip, 0); err != nil {
 			return err
 		}
 	}
@@ -67,6 +74,115 @@ func (s *Keeper) seed(in int, name string, spec stage.DataSpec) error {
 		return err
 	}
 	return unix.Fsync(in)
+}
+
+// reseed gives a directory back what a reset took of it and the base has, and touches nothing else.
+func (s *Keeper) reseed(in int, name string, spec stage.DataSpec) error {
+	list, err := s.Reseed()
+	if err != nil || !slices.Contains(list, spec.Name) {
+		return err
+	}
+	from, last, err := openFrom(spec.From)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	s.say("cp -an %s %s", spec.From, s.path(spec.Name))
+	if err := fill(from, last, in, name, spec.Skip, 0); err != nil {
+		return err
+	}
+	if err := unix.Syncfs(in); err != nil {
+		return err
+	}
+	s.filled = append(s.filled, spec.Name)
+	for _, l := range list {
+		if !slices.Contains(s.filled, l) {
+			return nil // its turn comes
+		}
+	}
+	return s.Reseeded()
+}
+
+// openFrom opens the directory that a path of the merged root lies in, through no link.
+func openFrom(name string) (dir int, last string, err error) {
+	root, err := entry.OpenRoot(stage.RootDir)
+	if err != nil {
+		return -1, "", err
+	}
+	defer unix.Close(root)
+	rel, last := path.Split(strings.TrimPrefix(name, stage.RootDir+"/"))
+	if rel = path.Clean(rel); rel == "." {
+		dir, err = entry.OpenDir(root, "")
+	} else {
+		dir, err = entry.OpenBeneath(root, rel)
+	}
+	return dir, last, err
+}
+
+// fill copies what is in from under name to the name as in to, where it is not there yet. Of a path in skip only the directory itself
+// is taken along, for what will be mounted there.
+func fill(from int, name string, to int, as string, skip []string, depth int) error {
+	if depth > entry.MaxDepth {
+		return entry.ErrTooDeep
+	}
+	c := entry.Copier{}
+	there := entry.Exists(to, as)
+	st, err := entry.At(from, name)
+	switch {
+	case err != nil:
+		return err
+	case !st.Dir() && there:
+		return nil
+	case !st.Dir() || !there && len(skip) == 0:
+		return c.Copy(from, name, to, as)
+	}
+	if there {
+		if old, err := entry.At(to, as); err != nil || !old.Dir() {
+			return err // something else has taken the name
+		}
+	} else if err := c.Node(from, name, to, as); err != nil {
+		return err
+	}
+	if !slices.Contains(skip, "") {
+		if err := fillBelow(from, name, to, as, skip, depth); err != nil {
+			return err
+		}
+	}
+	if there {
+		return nil
+	}
+	return c.Finish(from, name, to, as)
+}
+
+func fillBelow(from int, name string, to int, as string, skip []string, depth int) error {
+	src, err := entry.OpenDir(from, name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(src)
+	dst, err := entry.OpenDir(to, as)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dst)
+	names, err := entry.Names(src)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		var below []string
+		for _, s := range skip {
+			if s == n {
+				below = append(below, "")
+			} else if rest, ok := strings.CutPrefix(s, n+"/"); ok {
+				below = append(below, rest)
+			}
+		}
+		if err := fill(src, n, dst, n, below, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sweep drops what the rule does not let survive.

@@ -20,6 +20,8 @@ type Keeper struct {
 	at    string
 	owner stage.Owner
 	lines []string // what was done, for veneer.debug
+
+	filled []string // what Data has given back so far of what a reset took
 }
 
 // Open opens the state directory at a path. A state that is new is taken over; one of another product is left alone, with
@@ -92,7 +94,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 func (s *Keeper) answer(ctx context.Context, call stage.Call) (a stage.Answer, err error) {
 	switch call.Op {
 	case stage.OpRequests:
-		a.Requests, a.Undone, err = s.Requests(ctx, call.Asked)
+		a.Requests, err = s.Requests(ctx, call.Asked)
 	case stage.OpUpper:
 		a.Upper, err = s.Upper(ctx, call.Upper)
 	case stage.OpData:

@@ -38,12 +38,15 @@ func (p *Machine) StateName(name string) string {
 // paperState is the state of a machine on paper.
 type paperState Machine
 
-func (p *paperState) Requests(_ context.Context, asked stage.Asked) ([]stage.Request, []string, error) {
+func (p *paperState) Requests(_ context.Context, asked stage.Asked) (stage.RequestsDone, error) {
 	p.Say("carry out what lies in requests/, and count this boot")
 	if asked.Firmware {
 		p.Say("reset, as the firmware asks")
 	}
-	return nil, nil, nil
+	if asked.Reset.Word != "" {
+		p.Say("reset " + asked.Reset.Word + ", as the command line asks, unless it asked the last boot the same")
+	}
+	return stage.RequestsDone{}, nil
 }
 
 func (p *paperState) Upper(_ context.Context, spec stage.UpperSpec) (stage.UpperDone, error) {
