@@ -12,6 +12,7 @@ func boardCommands() []*cobra.Command {
 		newWhy(),
 		newUsage(),
 		newEtc(),
+		newRules(),
 		newReset(),
 		newUndo(),
 		newBless(),

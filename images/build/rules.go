@@ -8,25 +8,17 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/sys/unix"
 
 	"veneer/boot"
 	"veneer/overlay/identity"
 	"veneer/overlay/rule"
+	"veneer/overlay/rule/rulefile"
 )
 
 // rulesDir is where a tree carries rules of its own, in files that end in .toml: the distribution's word, which the veneer.toml of
 // a build may replace path by path.
 const rulesDir = "usr/lib/veneer/rules.d"
-
-// maxRulesFile bounds one such file.
-const maxRulesFile = 256 << 10
-
-// rulesFile is the content of a file of rules.
-type rulesFile struct {
-	Rules []RuleConfig `toml:"rules"`
-}
 
 // gatherRules joins the rules of the trees with those of the veneer.toml and holds them against what the trees have at their paths.
 // Each rule that cannot mean what it says is an error here, so that no machine finds out at its boot.
@@ -116,26 +108,11 @@ func (s stack) carriedRules() ([]carriedRule, error) {
 }
 
 func (t *Tree) readRules(e *Entry) ([]rule.Rule, error) {
-	text, err := t.readFile(e, maxRulesFile)
+	text, err := t.readFile(e, rulefile.Max)
 	if err != nil {
 		return nil, err
 	}
-	var file rulesFile
-	d := toml.NewDecoder(strings.NewReader(string(text)))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&file); err != nil {
-		var unknown *toml.StrictMissingError
-		if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
-			line, _ := unknown.Errors[0].Position()
-			return nil, fmt.Errorf("line %d: unknown key %s", line, quoteKey(unknown.Errors[0].Key()))
-		}
-		return nil, err
-	}
-	rules := make([]rule.Rule, len(file.Rules))
-	for i, r := range file.Rules {
-		rules[i] = r.Rule
-	}
-	return rules, nil
+	return rulefile.Parse(text)
 }
 
 // readFile reads a small file of the tree.
@@ -186,7 +163,7 @@ func (s stack) fstabFits(rules []rule.Rule) error {
 	if e == nil || e.kind() != unix.S_IFREG {
 		return nil
 	}
-	text, err := t.readFile(e, maxRulesFile)
+	text, err := t.readFile(e, rulefile.Max)
 	if err != nil {
 		return fmt.Errorf("/etc/fstab of the tree: %w", err)
 	}

@@ -85,7 +85,7 @@ func TestTheSiteSaysOnlyWhatTheBaseAllows(t *testing.T) {
 		"an action that is not allowed":       {[]Rule{{Path: "/srv", Action: ReadOnly}}, "/srv=ephemeral/base", "it allows persist, mask"},
 		"a rule of the base that is fixed":    {[]Rule{{Path: "/etc", Action: Persist}}, "/etc=merge/base", "nothing but its own rule"},
 		"a new path that is open":             {[]Rule{{Path: "/data/x", Action: Persist}}, "/data/x=persist/site", ""},
-		"a new path that is not open":         {[]Rule{{Path: "/home", Action: Persist}}, "", "rules-for-site"},
+		"a new path that is not open":         {[]Rule{{Path: "/home", Action: Persist}}, "", "state.rule-paths"},
 		"a new path below a mask of the base": {[]Rule{{Path: "/opt/x", Action: Persist}}, "/opt=mask/base", "hide one another"},
 		"two for one path":                    {[]Rule{{Path: "/data/x", Action: Persist}, {Path: "/data/x", Action: Mask}}, "/data/x=persist/site", "there are two"},
 		"one that is broken":                  {[]Rule{{Path: "/srv", Action: "x"}}, "/srv=ephemeral/base", "none of persist"},

@@ -105,7 +105,7 @@ func InForce(base, site []Rule, paths []string) ([]Effective, error) {
 		case at >= 0 && !slices.Contains(effective[at].Site, r.Action):
 			refuse(r, "the base does not allow %s there; it allows %s", r.Action, listed(effective[at].Site))
 		case at < 0 && !slices.ContainsFunc(paths, func(g string) bool { return Match(strings.TrimPrefix(g, "/"), r.Path[1:]) }):
-			refuse(r, "the base does not let the site make rules there (rules-for-site)")
+			refuse(r, "the base does not let the site make rules there (state.rule-paths)")
 		case hidden >= 0:
 			refuse(r, "%s and the rule for %s hide one another", r.Action, effective[hidden].Path)
 		case at >= 0:
