@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +16,7 @@ type blessReport struct {
 	Boot       string   `json:"boot"`
 	Deployment string   `json:"deployment"`
 	Final      []string `json:"final"` // operations that can no longer be undone
+	Snapshot   string   `json:"snapshot,omitempty"`
 }
 
 func newBless() *cobra.Command {
@@ -23,6 +26,8 @@ func newBless() *cobra.Command {
 		Short: "Mark this boot as good",
 		Long: `Bless says that this boot is good: a snapshot of it is one to return to, the count of boots that failed begins anew, and what
 earlier operations moved aside can no longer be undone; 'veneer cleanup' deletes it. What was quarantined stays.
+
+Where boots that fail lead back to a good snapshot (state.tries), one is made of this boot, and the last two are kept.
 
 On a system with systemd veneer-bless.service does it once boot-complete.target is reached. Mask that unit to bless by hand, and
 order what decides whether a boot is good before that target.`,
@@ -40,6 +45,11 @@ order what decides whether a boot is good before that target.`,
 				if err != nil {
 					return err
 				}
+				if !v.dryRun && k.record.Boots.Tries > 0 {
+					if rep.Snapshot, err = k.snapshotOfGood(cmd.Context()); err != nil {
+						fmt.Fprintf(cmd.ErrOrStderr(), "veneer: no snapshot of this good boot was made, so that there is none to return to: %v\n", err)
+					}
+				}
 				for _, o := range final {
 					rep.Final = append(rep.Final, o.ID+" "+o.What)
 				}
@@ -56,4 +66,40 @@ order what decides whether a boot is good before that target.`,
 	}
 	v.flags(cmd, "show what could no longer be undone, and bless nothing")
 	return cmd
+}
+
+// whyGood marks the snapshots that a bless makes where failed boots lead back to one (state.tries), and goodKept is how many of
+// them are kept: the newest, and the one before in case that one turns out to be bad.
+const (
+	whyGood  = "blessed"
+	goodKept = 2
+)
+
+// snapshotOfGood makes a snapshot of the uppers of this boot, once, and lets go of those of earlier good boots.
+func (k *keptState) snapshotOfGood(ctx context.Context) (string, error) {
+	all, _, err := k.Snapshots()
+	if err != nil {
+		return "", err
+	}
+	for _, s := range all {
+		if s.Why == whyGood && s.Boot == k.boot {
+			return s.Name, nil
+		}
+	}
+	made, err := k.CreateSnapshot(ctx, state.SnapshotSpec{Serial: k.record.Deployment.Serial, Boot: k.boot, Why: whyGood, Now: k.now})
+	if err != nil {
+		return "", err
+	}
+	kept := 1
+	for _, s := range slices.Backward(all) {
+		if s.Why != whyGood {
+			continue
+		}
+		if kept++; kept > goodKept {
+			if err := k.DeleteSnapshot(s.Name); err != nil {
+				return made.Name, err
+			}
+		}
+	}
+	return made.Name, nil
 }
