@@ -39,6 +39,7 @@ type Peer struct {
 	Initrd   string
 	Append   []string
 	Disks    []qemu.Disk
+	Settles  bool // its first boot makes what all others find, and is not measured
 }
 
 // The trees. The base is the one that every peer boots; the others lend their initramfs. dracut and initramfs-tools

@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,19 @@ var told = regexp.MustCompile(`BENCH uptime=([0-9.]+) available=(\d+) writable=(
 // that a busy spell of the host does not fall on one peer alone.
 func (l *Lab) Measure(ctx context.Context, peers []Peer, accel qemu.Accel, rounds int) ([]Sample, error) {
 	l.warnIfBusy()
+	for _, peer := range peers {
+		if !peer.Settles {
+			continue
+		}
+		first := peer
+		first.Disks = slices.Clone(peer.Disks)
+		for i := range first.Disks {
+			first.Disks[i].Snapshot = false
+		}
+		if _, err := l.boot(ctx, first, Merged, accel); err != nil {
+			return nil, fmt.Errorf("first boot of %s: %w", peer.Name, err)
+		}
+	}
 	var samples []Sample
 	for round := range rounds {
 		for _, moment := range []Moment{Merged, Ready} {

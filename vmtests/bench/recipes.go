@@ -19,6 +19,7 @@ var recipes = []struct {
 	{"floor", makeFloor},
 	{"veneer-unverified", makeUnverified},
 	{"veneer", makeVerified},
+	{"veneer-state", makeState},
 	{"systemd-verity", makeSystemdVerity},
 	{"dracut", makeDracut},
 	{"live-boot", makeLiveBoot},

@@ -9,10 +9,11 @@ import (
 	"veneer/vmtests/qemu"
 )
 
-// The build files of the two ways to boot with Veneer.
+// The build files of the ways to boot with Veneer.
 const (
 	verifiedConfig   = "veneer.toml"
 	unverifiedConfig = "veneer-unverified.toml"
+	stateConfig      = "veneer-state.toml"
 )
 
 func makeVerified(ctx context.Context, l *Lab) (Peer, error) {
@@ -24,6 +25,18 @@ func makeVerified(ctx context.Context, l *Lab) (Peer, error) {
 func makeUnverified(ctx context.Context, l *Lab) (Peer, error) {
 	err := l.veneerBuild(ctx, "veneer-unverified-out", unverifiedConfig)
 	return l.veneerPeer("Veneer without verification", "veneer-unverified-out", false, "veneer.verify=none"), err
+}
+
+// makeState keeps /etc, /var and /home in the store. The first boot, which makes the state, is not measured: all others begin with
+// what it left, on a machine that lost its power then.
+func makeState(ctx context.Context, l *Lab) (Peer, error) {
+	const out = "veneer-state-out"
+	if err := l.veneerBuild(ctx, out, stateConfig); err != nil {
+		return Peer{}, err
+	}
+	peer := l.veneerPeer("Veneer with /etc, /var and /home kept", out, true)
+	peer.Settles = true
+	return peer, nil
 }
 
 func (l *Lab) veneerPeer(title, out string, verified bool, more ...string) Peer {
