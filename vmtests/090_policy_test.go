@@ -94,12 +94,12 @@ func TestWhatThisVersionCannotDoIsRefused(t *testing.T) {
 	t.Parallel()
 	out := small(t)
 	for words, cause := range map[string]string{
-		"veneer.on-fail=fallback":  `word \d+, "veneer.on-fail=fallback": policy "fallback" is not supported by this version; want poweroff, reboot, halt, shell or ephemeral`,
-		"veneer.on-fail=shell":     `on-fail=shell needs a rescue shell, and this initramfs was built without one`,
-		"veneer.break=stack-root":  `veneer.break= needs a rescue shell, and this initramfs was built without one`,
-		"veneer.verify=none":       `veneer.verify=none: this initramfs was not built with allow-unsigned`,
-		"veneer.toram":             `copying the images to RAM is not supported by this version`,
-		"veneer.storr=LABEL=X":     `word \d+, "veneer.storr=LABEL=X": no such parameter`,
+		"veneer.on-fail=fallback": `word \d+, "veneer.on-fail=fallback": policy "fallback" is not supported by this version; want poweroff, reboot, halt, shell or ephemeral`,
+		"veneer.on-fail=shell":    `on-fail=shell needs a rescue shell, and this initramfs was built without one`,
+		"veneer.break=stack-root": `veneer.break= needs a rescue shell, and this initramfs was built without one`,
+		"veneer.verify=none":      `veneer.verify=none: this initramfs was not built with allow-unsigned`,
+		"veneer.toram":            `copying the images to RAM is not supported by this version`,
+		"veneer.storr=LABEL=X":    `word \d+, "veneer.storr=LABEL=X": no such parameter`,
 	} {
 		t.Run(words, func(t *testing.T) {
 			t.Parallel()
