@@ -49,6 +49,10 @@ func TestTheSmallBaseBootsAndForgets(t *testing.T) {
 	g := start(t, vm)
 	last := 0
 	for i, step := range stage.Steps[:len(stage.Steps)-1] {
+		switch step {
+		case stage.StepFindState, stage.StepPrepareState, stage.StepRequests, stage.StepUppers, stage.StepRules:
+			continue // of a state and its rules, which this base does not have
+		}
 		// The first steps come before the console, and are printed when it is there.
 		if at := strings.Index(g.expect(`(?s).*?\] ` + step + ` \.\.\. ok [0-9.]+ms\n`)[0], "FAILED"); at >= 0 {
 			t.Fatalf("step %d, %s, failed", i, step)
