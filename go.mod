@@ -4,6 +4,7 @@ go 1.26.8
 
 require (
 	aead.dev/minisign v0.3.0
+	filippo.io/edwards25519 v1.1.0
 	github.com/anatol/vmtest v0.0.0-20260509163454-0d3e5bd9399c
 	github.com/diskfs/go-diskfs v1.9.4
 	github.com/google/go-cmp v0.7.0

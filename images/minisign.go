@@ -2,7 +2,6 @@ package images
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -45,7 +44,7 @@ func (id KeyID) String() string { return fmt.Sprintf("%X", binary.LittleEndian.U
 // PublicKey is a minisign public key.
 type PublicKey struct {
 	ID  KeyID
-	Key [ed25519.PublicKeySize]byte
+	Key [keySize]byte
 }
 
 // ParsePublicKey reads a public key file, or the base64 line alone.
@@ -61,7 +60,7 @@ func ParsePublicKey(text []byte) (PublicKey, error) {
 	if len(lines) != 1 {
 		return key, errors.New("not a minisign public key: want an untrusted comment line and one line of base64")
 	}
-	raw, err := decode(lines[0], 2+8+ed25519.PublicKeySize)
+	raw, err := decode(lines[0], 2+8+keySize)
 	if err != nil {
 		return key, fmt.Errorf("minisign public key: %w", err)
 	}
@@ -78,8 +77,8 @@ type Signature struct {
 	KeyID          KeyID
 	TrustedComment string
 	prehashed      bool
-	signature      [ed25519.SignatureSize]byte
-	global         [ed25519.SignatureSize]byte // over the signature and the trusted comment
+	signature      [signatureSize]byte
+	global         [signatureSize]byte // over the signature and the trusted comment
 }
 
 // ParseSignature reads a signature file.
@@ -99,11 +98,11 @@ func ParseSignature(text []byte) (Signature, error) {
 	if !ok {
 		return s, fmt.Errorf("minisign signature: line 3 does not begin with %q", trustedPrefix)
 	}
-	raw, err := decode(lines[1], 2+8+ed25519.SignatureSize)
+	raw, err := decode(lines[1], 2+8+signatureSize)
 	if err != nil {
 		return s, fmt.Errorf("minisign signature: line 2: %w", err)
 	}
-	global, err := decode(lines[3], ed25519.SignatureSize)
+	global, err := decode(lines[3], signatureSize)
 	if err != nil {
 		return s, fmt.Errorf("minisign signature: line 4: %w", err)
 	}
@@ -135,9 +134,8 @@ func Verify(message []byte, s Signature, keys ...PublicKey) (PublicKey, error) {
 			sum := blake2b.Sum512(message)
 			signed = sum[:]
 		}
-		public := ed25519.PublicKey(key.Key[:])
 		covered := append(bytes.Clone(s.signature[:]), s.TrustedComment...)
-		if ed25519.Verify(public, signed, s.signature[:]) && ed25519.Verify(public, covered, s.global[:]) {
+		if verified(key.Key, signed, s.signature) && verified(key.Key, covered, s.global) {
 			return key, nil
 		}
 	}
