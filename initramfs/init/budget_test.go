@@ -24,7 +24,7 @@ const (
 )
 
 // own are our packages in PID 1.
-var own = []string{"boot", "boot/switchroot", "images", "images/canonical", "images/devmapper", "initramfs/machine", "initramfs/machine/probe", "overlay", "overlay/identity", "overlay/mount", "overlay/rule", "overlay/state", "stage"}
+var own = []string{"boot", "boot/switchroot", "images", "images/canonical", "images/devmapper", "initramfs/machine", "initramfs/machine/probe", "overlay", "overlay/entry", "overlay/identity", "overlay/mount", "overlay/rule", "overlay/state", "stage"}
 
 // budgets are the most bytes that PID 1 may have, by architecture. An initramfs is read by firmware that may be slow, and
 // unpacked into memory that the machine may be short of.
@@ -36,7 +36,7 @@ func TestPID1StaysWithinItsBudget(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "init")
 			// The flags of initramfs/release.
 			goTool(t, []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + arch, "GOEXPERIMENT=nogreenteagc"}, "build", "-trimpath", "-buildvcs=false",
-				"-tags", "purego", "-gcflags=all=-l", "-gcflags=crypto/internal/fips140/...=", "-ldflags", "-s -w -buildid=", "-o", file, "./initramfs/init")
+				"-tags", "purego", "-gcflags=all=-l", "-gcflags=crypto/internal/fips140/...=", "-ldflags", "-s -w -buildid= -funcalign=8", "-o", file, "./initramfs/init")
 			info, err := os.Stat(file)
 			if err != nil {
 				t.Fatal(err)
