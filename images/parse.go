@@ -56,6 +56,26 @@ func ParseManifest(text []byte) (Manifest, error) {
 	return m, nil
 }
 
+// ParseSigned reads a manifest whose signature was checked. Whoever signs one has validated it; what the init acts on with no
+// further look, the format and the stack of images, is checked again all the same.
+func ParseSigned(text []byte) (Manifest, error) {
+	var m Manifest
+	if len(text) > MaxManifest {
+		return m, fmt.Errorf("manifest of %d bytes is larger than %d", len(text), MaxManifest)
+	}
+	err := canonical.Read(text, m.walk)
+	if err == nil && m.Format != Format {
+		err = fmt.Errorf("format: %d is not %d", m.Format, Format)
+	}
+	if err == nil {
+		err = checkStack(m.Images)
+	}
+	if err != nil {
+		return m, fmt.Errorf("manifest: %w", err)
+	}
+	return m, nil
+}
+
 // Validate reports everything that is wrong with the manifest, all at once.
 func (m Manifest) Validate() error {
 	var errs []error

@@ -221,7 +221,7 @@ func checkManifest(r *Runner, store storeTree, serial string, env Env) (images.M
 	} else if err := r.verify(text, sig, env.Keys); err != nil {
 		return images.Manifest{}, fmt.Errorf("deployment %s: %w", serial, err)
 	}
-	man, err := images.ParseManifest(text)
+	man, err := images.ParseSigned(text)
 	if err != nil {
 		return images.Manifest{}, fmt.Errorf("deployment %s: %w", serial, err)
 	}

@@ -111,10 +111,8 @@ func makeRoot(ctx context.Context, r *Runner, m Machine, b bootBase, man images.
 	var k kept
 	if p.place.Kind == boot.NoState {
 		r.Record.State = State{Kind: StateNone}
-		if k.rules, err = rule.InForce(p.rules, nil, nil); err == nil {
-			k.places, err = placesOf(m, b.lowers, k.rules, b.base.Serial, StateMount)
-		}
-		if err != nil {
+		k.rules = rule.Ordered(p.rules)
+		if k.places, err = placesOf(m, b.lowers, k.rules, b.base.Serial, StateMount); err != nil {
 			return "", &StepError{StepStackRoot, err}
 		}
 	} else if k, err = keepState(ctx, r, m, b, p, memory); err != nil {

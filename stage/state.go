@@ -23,6 +23,8 @@ const (
 	StateMount  = MountsDir + "/state"
 	stateDevice = MountsDir + "/state-device" // the whole file system, where it is not the store's
 	maskDir     = MountsDir + "/masks"
+	ProgramsDir = MountsDir + "/tools"    // what programs of the base see as /: the base, and the machine's /dev, /proc, /sys and /run in it
+	KeyDir      = MountsDir + "/key"      // what holds a key file, for as long as it is read
 	indexDir    = "/usr/lib/veneer/index" // in the tools layer: what the base has in each merged directory
 )
 
@@ -141,6 +143,10 @@ func diskState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) 
 		defer func(bound time.Duration) { r.Bound = bound }(r.Bound)
 		r.Bound = forever
 	}
+	if err := m.SetKeeper(b.keeper()); err != nil {
+		return kept{}, err
+	}
+	r.OnUndo(func() error { return m.SetKeeper("") })
 	dev, err := Do(ctx, r, StepFindState, func(ctx context.Context) (Device, error) { return findState(ctx, r, m, b, p) })
 	if err != nil {
 		return kept{}, err
@@ -309,7 +315,7 @@ func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy
 		if err := m.ModulesOf(ctx, BaseDir, "dm_crypt"); err != nil {
 			return err
 		}
-		mapped, undo, err := m.EncryptNew(ctx, BaseDir, device, unlock, nil)
+		mapped, undo, err := m.EncryptNew(ctx, BaseDir, device, unlock)
 		if err != nil {
 			return err
 		}
@@ -319,7 +325,7 @@ func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy
 		if err := m.ModulesOf(ctx, BaseDir, "dm_crypt"); err != nil {
 			return err
 		}
-		mapped, undo, err := m.Unlock(ctx, BaseDir, device, unlock, nil)
+		mapped, undo, err := m.Unlock(ctx, BaseDir, device, unlock)
 		if err != nil {
 			return err
 		}

@@ -23,8 +23,9 @@ type StateDir interface {
 	// Data makes what a rule binds: there already, or as the merged root has it at spec.From.
 	Data(ctx context.Context, spec DataSpec) error
 
-	// SiteRules are the rules that the site made.
-	SiteRules() ([]rule.Rule, error)
+	// Rules joins the rules of the base with those that the site made, see rule.InForce; refused says which of the site's do
+	// not hold.
+	Rules(ctx context.Context, base []rule.Rule, paths []string) (inForce []rule.Effective, refused string, err error)
 
 	// Close gives back what is kept for a full disk, and the descriptor.
 	Close() error

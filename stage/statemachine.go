@@ -3,6 +3,7 @@ package stage
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"veneer/boot"
 )
@@ -29,6 +30,9 @@ var ErrLocked = errors.New("no key opens it")
 type StateMachine interface {
 	StateMaker
 	StateKeeper
+
+	// SetKeeper names the program of the tools layer that does what is rare (package keeper); "" ends the one that runs.
+	SetKeeper(program string) error
 }
 
 // StateMaker makes what is not there.
@@ -56,7 +60,7 @@ type StateMaker interface {
 	StateFile(ctx context.Context, root, dir string, spec FileSpec) (device string, mounted func() error, undo func() error, err error)
 
 	// EncryptNew makes LUKS2 on a device that holds nothing and opens it; what it yields holds nothing either.
-	EncryptNew(ctx context.Context, root, device string, how UnlockSpec, ask AskFunc) (mapped string, undo func() error, err error)
+	EncryptNew(ctx context.Context, root, device string, how UnlockSpec) (mapped string, undo func() error, err error)
 }
 
 // StateKeeper opens what is there.
@@ -65,7 +69,7 @@ type StateKeeper interface {
 	ModulesOf(ctx context.Context, root string, names ...string) error
 
 	// Unlock opens an encrypted device. If no key fits, the error is ErrLocked. With Random it makes the encryption anew.
-	Unlock(ctx context.Context, root, device string, how UnlockSpec, ask AskFunc) (mapped string, undo func() error, err error)
+	Unlock(ctx context.Context, root, device string, how UnlockSpec) (mapped string, undo func() error, err error)
 
 	// Check runs the checker of a file system when the spec and the state of the file system want it. An error means that the
 	// file system is not fit to be mounted.
@@ -101,6 +105,27 @@ type FileSpec struct {
 	Full  int    // grow when more than so many per cent of the blocks are taken; 0 is 80
 }
 
+// NewFile is what the name of a file ends in while it is being made.
+const NewFile = ".new"
+
+// FileStep is by how much a file grows at least.
+const FileStep = 64 << 20
+
+// Named reports whether the file may have its name.
+func (f FileSpec) Named() bool {
+	return f.Name != "" && !strings.ContainsRune(f.Name, '/') && !strings.HasSuffix(f.Name, NewFile)
+}
+
+// Wants reports whether a file of size bytes is to grow: used per cent of its file system, which has inner bytes, are taken. A file
+// that is larger than what is in it has grown already, and waits for the file system.
+func (f FileSpec) Wants(used int, inner, size int64) bool {
+	full := f.Full
+	if full == 0 {
+		full = 80
+	}
+	return used > full && inner+FileStep/2 >= size
+}
+
 // CheckSpec says how eagerly a file system is checked.
 type CheckSpec struct {
 	Mode   boot.FsckMode
@@ -114,9 +139,6 @@ type Checked struct {
 	Program  string // that ran
 	Repaired bool
 }
-
-// AskFunc asks a person for a secret; nil asks on the console, without echo.
-type AskFunc func(ctx context.Context, prompt string) ([]byte, error)
 
 // UnlockKind says what opens an encrypted device.
 type UnlockKind string
@@ -139,4 +161,12 @@ type UnlockSpec struct {
 	KeyFile   string         // its path on that device
 	Recover   bool           // Unlock with tpm2 or key-file: if that fails, ask for a passphrase
 	Tries     int            // of a passphrase; 0 is 3
+}
+
+// Mapped is the name of the mapped device.
+func (u UnlockSpec) Mapped() string {
+	if u.Name != "" {
+		return u.Name
+	}
+	return "veneer-state"
 }

@@ -65,15 +65,13 @@ func (p policy) rootRule() rule.Rule {
 
 // prepareUppers finds the rules that are in force and makes each upper that is kept fit for this base.
 func (k *kept) prepareUppers(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) error {
-	site, err := k.dir.SiteRules()
-	if err != nil {
-		r.Degrade("the rules of the site do not hold", err.Error())
-		site = nil
+	var refused string
+	var err error
+	if k.rules, refused, err = k.dir.Rules(ctx, p.rules, p.RulePaths); err != nil {
+		return err
 	}
-	var refused error
-	k.rules, refused = rule.InForce(p.rules, site, p.RulePaths)
-	if refused != nil {
-		r.Degrade("some rules of the site do not hold", refused.Error())
+	if refused != "" {
+		r.Degrade("rules of the site do not hold", refused)
 	}
 	if k.places, err = placesOf(m, b.lowers, k.rules, b.base.Serial, k.at); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"veneer/images/canonical"
 	"veneer/overlay"
+	"veneer/overlay/rule"
 )
 
 // How the init speaks with the keeper, a program of the verified tools layer (package keeper): each message is its length in
@@ -19,6 +20,18 @@ const (
 	OpRequests = "requests"
 	OpUpper    = "upper"
 	OpData     = "data"
+	OpRules    = "rules"
+
+	// What follows is done to disks, by a DiskSpec; no state is open for it.
+	OpModule        = "module"
+	OpPartition     = "partition"
+	OpGrowPartition = "grow-partition"
+	OpFormat        = "format"
+	OpCheck         = "check"
+	OpNewFile       = "new-file"
+	OpGrowFile      = "grow-file"
+	OpEncrypt       = "encrypt"
+	OpUnlock        = "unlock"
 )
 
 // maxMessage bounds a message, bytes.
@@ -29,9 +42,37 @@ type Call struct {
 	Op    string
 	Dir   string // of the state
 	Owner Owner
-	Asked Asked     // OpRequests
-	Upper UpperSpec // OpUpper
-	Data  DataSpec  // OpData
+	Asked Asked       // OpRequests
+	Upper UpperSpec   // OpUpper
+	Data  DataSpec    // OpData
+	Disk  DiskSpec    // the others
+	Rules []rule.Rule // OpRules: those of the base
+	Paths []string    // OpRules: globs of paths for which the site may make rules
+}
+
+// DiskSpec says what is to be done to a disk. What it takes is loaded, and there. No secret is in it.
+type DiskSpec struct {
+	Root       string // the mounted base, whose programs are run
+	Device     string // or the directory of a file
+	FileSystem string
+	Name       string // of a module; the label of a file system
+	Number     int    // of a partition
+	Why        string // OpCheck: what it is for
+	Check      CheckSpec
+	File       FileSpec
+	Partition  PartitionSpec
+	Unlock     UnlockSpec // OpUnlock tries its Kind alone; KeyDevice, Recover are the init's
+	KeyDevice  string     // on which the key file lies
+	KeyType    string     // the file system there
+}
+
+// DiskDone is what came of it.
+type DiskDone struct {
+	UUID    string // OpPartition: of the partition
+	Grew    bool
+	Size    int64 // OpGrowPartition: bytes
+	Checked Checked
+	Mapped  string // OpEncrypt, OpUnlock: the device
 }
 
 // Answer is what came of a call.
@@ -41,13 +82,17 @@ type Answer struct {
 	Lines    []string
 	Requests RequestsDone // OpRequests
 	Upper    UpperDone    // OpUpper
+	Disk     DiskDone
+	Rules    []rule.Effective // OpRules
+	Refused  string
 }
 
 // causesOnWire are the errors that the init tells apart.
 var causesOnWire = []struct {
 	name string
 	err  error
-}{{"foreign", ErrForeign}, {"no-space", syscall.ENOSPC}, {"io", syscall.EIO}, {"read-only", syscall.EROFS}}
+}{{"foreign", ErrForeign}, {"no-space", syscall.ENOSPC}, {"io", syscall.EIO}, {"read-only", syscall.EROFS},
+	{"busy", syscall.EBUSY}, {"no-tool", ErrNoTool}, {"locked", ErrLocked}}
 
 // SetError puts an error into the answer.
 func (a *Answer) SetError(err error) {
@@ -155,6 +200,48 @@ func (c *Call) walk(w *canonical.Coder) {
 		w.Object("rule", c.Data.Rule.Walk)
 		canonical.Strings(w, "skip", &c.Data.Skip, maxWireList)
 	})
+	w.Object("disk", c.Disk.walk)
+	canonical.List(w, "rules", &c.Rules, rule.MaxRules, func(w *canonical.Coder, r *rule.Rule) { r.Walk(w) })
+	canonical.Strings(w, "paths", &c.Paths, maxWireList)
+}
+
+func (d *DiskSpec) walk(w *canonical.Coder) {
+	canonical.String(w, "root", &d.Root)
+	canonical.String(w, "device", &d.Device)
+	canonical.String(w, "filesystem", &d.FileSystem)
+	canonical.String(w, "name", &d.Name)
+	canonical.Number(w, "number", &d.Number)
+	canonical.String(w, "why", &d.Why)
+	canonical.String(w, "fsckMode", &d.Check.Mode)
+	canonical.String(w, "fsckRepair", &d.Check.Repair)
+	w.Bool("failed", &d.Check.Failed)
+	canonical.String(w, "file", &d.File.Name)
+	canonical.String(w, "fileLabel", &d.File.Label)
+	canonical.Number(w, "fileSize", &d.File.Size)
+	canonical.Number(w, "fileMax", &d.File.Max)
+	canonical.Number(w, "fileFull", &d.File.Full)
+	canonical.String(w, "partition", &d.Partition.Name)
+	canonical.String(w, "partitionType", &d.Partition.Type)
+	canonical.Number(w, "partitionSize", &d.Partition.Size)
+	canonical.Number(w, "partitionMin", &d.Partition.MinSize)
+	canonical.String(w, "unlock", &d.Unlock.Kind)
+	canonical.String(w, "unlockName", &d.Unlock.Name)
+	canonical.String(w, "unlockLabel", &d.Unlock.Label)
+	canonical.String(w, "pcrs", &d.Unlock.PCRs)
+	canonical.String(w, "keyFile", &d.Unlock.KeyFile)
+	canonical.Number(w, "tries", &d.Unlock.Tries)
+	canonical.String(w, "keyDevice", &d.KeyDevice)
+	canonical.String(w, "keyType", &d.KeyType)
+}
+
+func (d *DiskDone) walk(w *canonical.Coder) {
+	canonical.String(w, "uuid", &d.UUID)
+	w.Bool("grew", &d.Grew)
+	canonical.Number(w, "size", &d.Size)
+	canonical.String(w, "why", &d.Checked.Why)
+	canonical.String(w, "program", &d.Checked.Program)
+	w.Bool("repaired", &d.Checked.Repaired)
+	canonical.String(w, "mapped", &d.Mapped)
 }
 
 func (a *Asked) walk(w *canonical.Coder) {
@@ -206,4 +293,10 @@ func (a *Answer) walk(w *canonical.Coder) {
 	canonical.String(w, "what", &a.Upper.What)
 	canonical.String(w, "why", &a.Upper.Why)
 	w.Bool("fresh", &a.Upper.Fresh)
+	w.Object("disk", a.Disk.walk)
+	canonical.List(w, "rules", &a.Rules, 2*rule.MaxRules, func(w *canonical.Coder, e *rule.Effective) {
+		e.Walk(w)
+		canonical.String(w, "origin", &e.Origin)
+	})
+	canonical.String(w, "refused", &a.Refused)
 }

@@ -165,5 +165,9 @@ func TestTheStateLivesOnRealDisks(t *testing.T) {
 	ended(g, "unlock by-key", "unlock by-tpm-and-key", "unlock by-tpm", "unlock by-person", "a random key forgets", "a random key destroys nothing else")
 
 	g = boot("other", foreign)
+	for _, n := range []string{"1", "2", "3"} {
+		g.expect(`Passphrase for /dev/vdf \(` + n + ` of 3\): `)
+		g.send("the tiger wakes")
+	}
 	ended(g, "the key file opens what this TPM does not", "this TPM opens nothing", "a wrong passphrase opens nothing")
 }

@@ -24,7 +24,7 @@ const (
 )
 
 // own are our packages in PID 1.
-var own = []string{"boot", "boot/switchroot", "images", "images/canonical", "images/devmapper", "initramfs/machine", "initramfs/machine/probe", "overlay", "overlay/identity", "overlay/mount", "overlay/rule", "stage"}
+var own = []string{"boot", "boot/switchroot", "images", "images/canonical", "images/devmapper", "initramfs/machine", "initramfs/machine/probe", "overlay", "overlay/entry", "overlay/identity", "overlay/mount", "overlay/rule", "overlay/state", "stage"}
 
 // budgets are the most bytes that PID 1 may have, by architecture. An initramfs is read by firmware that may be slow, and
 // unpacked into memory that the machine may be short of.
@@ -36,7 +36,7 @@ func TestPID1StaysWithinItsBudget(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "init")
 			// The flags of initramfs/release.
 			goTool(t, []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + arch, "GOEXPERIMENT=nogreenteagc"}, "build", "-trimpath", "-buildvcs=false",
-				"-tags", "purego", "-gcflags=all=-l", "-gcflags=crypto/internal/fips140/...=", "-ldflags", "-s -w -buildid=", "-o", file, "./initramfs/init")
+				"-tags", "purego", "-gcflags=all=-l", "-gcflags=crypto/internal/fips140/...=", "-ldflags", "-s -w -buildid= -funcalign=4", "-o", file, "./initramfs/init")
 			info, err := os.Stat(file)
 			if err != nil {
 				t.Fatal(err)
@@ -90,15 +90,17 @@ var importers = map[string][]string{
 	"initramfs/init":             {},
 	"initramfs/machine":          {"initramfs/init", "vmtests/diskinit"},
 	"initramfs/machine/firmware": {"stage/keeper"},
-	"initramfs/machine/":         {"initramfs/machine", "initramfs/machine/"},
+	"initramfs/machine/":         {"initramfs/machine", "initramfs/machine/", "stage/keeper/disk"},
 	"initramfs/release":          {},
 	"initramfs/release/":         {"initramfs/release", "examples/"},
 	"initramfs":                  {"cmd/veneer", "images/build", "initramfs/release", "examples/"},
 	"images/build":               {"cmd/veneer"},
-	"images/devmapper":           {"images", "boot/switchroot"},
+	"images/devmapper":           {"images", "boot/switchroot", "initramfs/machine", "stage/keeper/disk"},
 	"images/verity":              {"images/build", "cmd/veneer"},
 	"vmtests":                    {},
 	"vmtests/":                   {"cmd/veneer", "vmtests/"},
+	"stage/keeper":               {"cmd/veneer", "vmtests/diskinit"},
+	"stage/keeper/":              {"stage/keeper"},
 	"stage/report":               {"cmd/veneer"},
 	"stage/watch":                {"cmd/veneer", "stage/report"},
 	"overlay/changes":            {"cmd/veneer", "stage/report"},

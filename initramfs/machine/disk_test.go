@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,11 +19,26 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/initramfs/machine/probe"
 	"veneer/overlay/mount/mounttest"
 	"veneer/stage"
+	keep "veneer/stage/keeper"
 )
 
 const mib = 1 << 20
+
+// TestMain lets the test be the keeper, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "keep" {
+		ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+		defer stop()
+		if err := keep.Serve(ctx, os.Stdin, os.Stdout); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // inNamespace is mounttest.InNamespace for tests that take loop devices and a /run of their own.
 func inNamespace(t *testing.T) bool {
@@ -46,7 +62,17 @@ func inNamespace(t *testing.T) bool {
 
 func testMachine(t *testing.T) *Machine {
 	t.Helper()
-	return &Machine{Detail: t.Logf, devices: map[string]*blockDevice{}}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &Machine{Detail: t.Logf, devices: map[string]*blockDevice{}, program: program}
+	t.Cleanup(func() {
+		if err := m.stopKeeper(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
 }
 
 // disk attaches a sparse file of that size as a loop device.
@@ -245,7 +271,7 @@ func TestFormatLeavesAloneWhatHoldsAnything(t *testing.T) {
 		}, "ext4 and btrfs"},
 		{"a file system that covers the place of a mark, with a mark", func(t *testing.T, dev string) {
 			run(t, "mkfs.ext4", "-q", dev)
-			poke(t, dev, -markSize, mark(128*mib))
+			poke(t, dev, -probe.MarkSize, probe.Mark(128*mib))
 		}, "it holds ext4"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -288,18 +314,18 @@ func TestFormatThatWasCutOffIsMadeAnew(t *testing.T) {
 			"in mkfs":     func(dev string) { poke(t, dev, 40<<10, bytes.Repeat([]byte("half"), 100<<10)) },
 			"in mkfs, behind the superblock of another": func(dev string) {
 				run(t, "mkfs.btrfs", "-q", "-f", "-b", fmt.Sprint(size-2*mib), dev)
-				poke(t, dev, -markSize, mark(size))
+				poke(t, dev, -probe.MarkSize, probe.Mark(size))
 			},
 			"behind mkfs": func(dev string) {
 				if err := m.Format(t.Context(), "/", dev, fsType, "made"); err != nil {
 					t.Fatal(err)
 				}
-				poke(t, dev, -markSize, mark(size))
+				poke(t, dev, -probe.MarkSize, probe.Mark(size))
 			},
 		} {
 			t.Run(fsType+" "+name, func(t *testing.T) {
 				dev := disk(t, size)
-				poke(t, dev, -markSize, mark(size))
+				poke(t, dev, -probe.MarkSize, probe.Mark(size))
 				cut(dev)
 				if d, err := m.LookAt(dev); err != nil || !d.Empty || d.FileSystem != "" {
 					t.Errorf("LookAt() = %+v, %v; want it empty", d, err)
@@ -329,49 +355,6 @@ func TestAMissingProgramIsNamedWithItsPackage(t *testing.T) {
 	err := testMachine(t).Format(t.Context(), root, disk(t, 64*mib), "xfs", "x")
 	if !errors.Is(err, stage.ErrNoTool) || !strings.Contains(err.Error(), "mkfs.xfs: put the Debian package xfsprogs") {
 		t.Errorf("Format() = %v, want ErrNoTool that names the package", err)
-	}
-}
-
-func TestAProgramIsConfined(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	m := testMachine(t)
-	sh := func(limit time.Duration, secret []byte, script string) (int, string, error) {
-		return m.run(t.Context(), "/", tool{program: "sh", args: []string{"-c", script}, limit: limit, secret: secret, good: []int{7}})
-	}
-	before := run(t, "cat", "/proc/self/mountinfo")
-	t.Setenv("LEAKED", "yes")
-	if _, said, err := sh(time.Minute, nil, "env; cat; ls -l /proc/self/fd"); err != nil || strings.Contains(said, "LEAKED") || strings.Contains(said, "socket") {
-		t.Errorf("it sees %q, %v", said, err)
-	}
-	if code, said, err := sh(time.Minute, []byte("open sesame"), "cat /proc/self/fd/3; exit 7"); code != 7 || said != "open sesame" || err != nil {
-		t.Errorf("the secret: %d %q %v", code, said, err)
-	}
-	if _, _, err := sh(time.Minute, []byte("open sesame"), "echo lost >&2; exit 3"); err == nil ||
-		!strings.Contains(err.Error(), "exit code 3; it said: lost") || strings.Contains(err.Error(), "sesame") {
-		t.Errorf("a failure: %v, want code and words", err)
-	}
-	if _, said, _ := sh(time.Minute, nil, "head -c 100000 /dev/zero | tr '\\0' x; echo end"); len(said) != maxSaid || !strings.HasSuffix(said, "xend\n") {
-		t.Errorf("of much output %d bytes are kept, want the last %d", len(said), maxSaid)
-	}
-	start := time.Now()
-	if _, _, err := sh(300*time.Millisecond, nil, "sleep 60 & sleep 60"); err == nil || !strings.Contains(err.Error(), "took longer than 300ms") {
-		t.Errorf("one that does not end: %v", err)
-	}
-	if took := time.Since(start); took > 20*time.Second {
-		t.Errorf("it was killed after %v", took)
-	}
-	if _, _, err := sh(time.Minute, nil, "kill -9 $$"); err == nil || !strings.Contains(err.Error(), "signal 9") {
-		t.Errorf("one that was killed: %v", err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if _, _, err := m.run(ctx, "/", tool{program: "sleep", args: []string{"60"}, limit: time.Hour}); err == nil {
-		t.Error("the context's deadline counts for nothing")
-	}
-	if after := run(t, "cat", "/proc/self/mountinfo"); after != before {
-		t.Errorf("mounts were left:\n%s", after)
 	}
 }
 
@@ -551,31 +534,39 @@ func TestAStateFileIsMadeOnceAndGrows(t *testing.T) {
 	})
 }
 
-func TestLUKSThatWasCutOffIsMadeAnew(t *testing.T) {
+func TestAKeeperThatIsToldToLeaveOffLeavesNothing(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	const size = 32 * mib
-	m, dev := testMachine(t), disk(t, size)
-	run(t, "sh", "-c", "echo key | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --label mine "+dev+" -")
-	if d, err := m.LookAt(dev); err != nil || d.Empty || d.FileSystem != luksType || d.Label != "mine" {
-		t.Errorf("LookAt() = %+v, %v; want LUKS", d, err)
+	m, root := testMachine(t), t.TempDir()
+	for _, dir := range []string{"dev", "proc", "sys", "run", "bin", "sbin"} {
+		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := m.forgotten(dev); !errors.Is(err, stage.ErrForeign) {
-		t.Errorf("forgotten() = %v, want ErrForeign: it is not ours", err)
+	run(t, "sh", "-c", "cp -L /bin/sh /bin/sleep "+root+"/bin && cp -L --parents $(ldd /bin/sh /bin/sleep | grep -o '/lib[^ :]*' | sort -u) "+root)
+	slow := "#!/bin/sh\nsleep 987654\n"
+	if err := os.WriteFile(filepath.Join(root, "sbin/mkfs.ext4"), []byte(slow), 0o755); err != nil {
+		t.Fatal(err)
 	}
-	poke(t, dev, -markSize, mark(size))
+	dev := disk(t, 64*mib)
+	before := run(t, "cat", "/proc/self/mountinfo")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := m.Format(ctx, root, dev, "ext4", "x")
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Format() = %v, want the deadline", err)
+	}
+	if after := run(t, "cat", "/proc/self/mountinfo"); after != before {
+		t.Errorf("mounts were left:\n%s\nbefore:\n%s", after, before)
+	}
+	if out, err := exec.Command("pgrep", "-f", "sleep 987654").Output(); err == nil {
+		t.Errorf("the program runs on: %s", out)
+	}
 	if d, err := m.LookAt(dev); err != nil || !d.Empty {
 		t.Errorf("LookAt() = %+v, %v; want it empty", d, err)
 	}
-	if err := m.Format(t.Context(), "/", dev, "ext4", "anew"); err != nil {
-		t.Error(err)
-	}
-	run(t, "sh", "-c", "dd if=/dev/zero bs=1M count=1 status=none of="+dev+" && echo key | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --label "+randomLabel+" "+dev+" -")
-	if err := m.forgotten(dev); err != nil {
-		t.Errorf("forgotten() = %v; want its key to be known to nobody", err)
-	}
-	if d, err := m.LookAt(dev); err != nil || !d.Empty {
-		t.Errorf("LookAt() = %+v, %v; want it empty", d, err)
+	if err := m.Format(t.Context(), "/", dev, "ext4", "x"); err != nil {
+		t.Errorf("Format() afterwards = %v", err)
 	}
 }

@@ -27,6 +27,8 @@ type Machine struct {
 	devices map[string]*blockDevice // by kernel name
 	tried   map[string]bool         // modaliases that were matched already
 	reserve bool                    // the modules in reserve are mounted
+	program string                  // the keeper
+	keeper  *keeper                 // nil until there is work for it
 	failed  []string                // drivers that did not load, for the message when no device appears
 	Detail  func(format string, args ...any)
 }
@@ -69,7 +71,9 @@ func emulated(cpuinfo string) bool {
 }
 
 // Close closes the uevent socket and gives the modules in reserve back.
-func (m *Machine) Close() error { return errors.Join(m.uevents.close(), m.closeReserve()) }
+func (m *Machine) Close() error {
+	return errors.Join(m.stopKeeper(), m.uevents.close(), m.closeReserve())
+}
 
 // Drivers implements stage.Machine: loads the driver of each device that the buses know, then listens for delay.
 func (m *Machine) Drivers(ctx context.Context, delay time.Duration) error {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
-	"time"
 
 	"veneer/overlay"
 	"veneer/overlay/mount"
@@ -19,10 +17,9 @@ import (
 // else is the keeper's, which is only run then.
 type stateDir struct {
 	*state.Dir
-	m      *Machine
-	at     string // where it is mounted
-	owner  stage.Owner
-	keeper *keeper // nil until there is work for it
+	m     *Machine
+	at    string // where it is mounted
+	owner stage.Owner
 }
 
 // OpenState implements stage.Machine. A state that is new is taken over; one of another product is left alone.
@@ -42,17 +39,13 @@ func (m *Machine) OpenState(at string, owner stage.Owner) (stage.StateDir, error
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	m.program = owner.Keeper
 	return &stateDir{Dir: d, m: m, at: at, owner: owner}, nil
 }
 
 // Close implements stage.StateDir.
 func (s *stateDir) Close() error {
-	err := s.Dir.Close()
-	if s.keeper != nil {
-		err = errors.Join(err, s.keeper.stop())
-		s.keeper = nil
-	}
-	return err
+	return errors.Join(s.Dir.Close(), s.m.stopKeeper())
 }
 
 // StateName implements stage.Machine. A path that is too long for a name never passed the build.
@@ -103,8 +96,14 @@ func (s *stateDir) Data(ctx context.Context, spec stage.DataSpec) error {
 	return err
 }
 
-// SiteRules implements stage.StateDir.
-func (s *stateDir) SiteRules() ([]rule.Rule, error) { return s.Dir.SiteRules() }
+// Rules implements stage.StateDir.
+func (s *stateDir) Rules(ctx context.Context, base []rule.Rule, paths []string) ([]rule.Effective, string, error) {
+	if !s.HasSiteRules() {
+		return rule.Ordered(base), "", nil
+	}
+	a, err := s.call(ctx, stage.Call{Op: stage.OpRules, Rules: base, Paths: paths})
+	return a.Rules, a.Refused, err
+}
 
 // ResetRequested implements stage.Machine. Whether the request is meant for this system the keeper finds out.
 func (m *Machine) ResetRequested() bool {
@@ -118,90 +117,7 @@ func (m *Machine) ResetRequested() bool {
 	return err == nil
 }
 
-// call has the keeper do something.
 func (s *stateDir) call(ctx context.Context, c stage.Call) (stage.Answer, error) {
-	if s.keeper == nil {
-		k, err := startKeeper(s.owner.Keeper)
-		if err != nil {
-			return stage.Answer{}, err
-		}
-		s.keeper = k
-	}
 	c.Dir, c.Owner = s.at, s.owner
-	a, err := s.keeper.call(ctx, c)
-	if err != nil {
-		return a, err
-	}
-	for _, line := range a.Lines {
-		s.m.Detail("keeper: %s", line)
-	}
-	return a, a.Err()
-}
-
-// keeper is the program of the tools layer that works in the state, see package keeper.
-type keeper struct {
-	process *os.Process
-	to      *os.File
-	from    *os.File
-}
-
-func startKeeper(program string) (*keeper, error) {
-	if program == "" {
-		return nil, errors.New("work is to be done in the state, and the images bring no tools layer to do it with: build with tools = true")
-	}
-	theirIn, to, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer theirIn.Close()
-	from, theirOut, err := os.Pipe()
-	if err != nil {
-		return nil, errors.Join(err, to.Close())
-	}
-	defer theirOut.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		return nil, errors.Join(err, to.Close(), from.Close())
-	}
-	defer null.Close()
-	p, err := os.StartProcess(program, []string{path.Base(program), "keep"}, &os.ProcAttr{Dir: "/", Env: []string{"PATH=", "GOGC=off", "GOMEMLIMIT=64MiB"},
-		Files: []*os.File{theirIn, theirOut, null}})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("keeper of the state: %w", err), to.Close(), from.Close())
-	}
-	return &keeper{p, to, from}, nil
-}
-
-// call sends a call and waits for its answer. A keeper that does not answer before ctx ends is killed: what it was at is finished
-// at the next boot.
-func (k *keeper) call(ctx context.Context, c stage.Call) (a stage.Answer, err error) {
-	stop := context.AfterFunc(ctx, func() { _ = k.process.Kill() })
-	defer stop()
-	if err = stage.WriteCall(k.to, &c); err == nil {
-		a, err = stage.ReadAnswer(k.from)
-	}
-	if ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		err = fmt.Errorf("keeper of the state: %w", err)
-	}
-	return a, err
-}
-
-// keeperPatience is how long a keeper may take to end after it was hung up on.
-const keeperPatience = 5 * time.Second
-
-func (k *keeper) stop() error {
-	err := errors.Join(k.to.Close(), k.from.Close())
-	late := time.AfterFunc(keeperPatience, func() { _ = k.process.Kill() })
-	defer late.Stop()
-	state, werr := k.process.Wait()
-	if werr != nil {
-		return errors.Join(err, werr)
-	}
-	if !state.Success() {
-		return errors.Join(err, fmt.Errorf("keeper of the state: %s", state))
-	}
-	return err
+	return s.m.call(ctx, c)
 }

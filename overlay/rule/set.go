@@ -79,10 +79,7 @@ func (e *RuleError) Unwrap() error { return e.Err }
 // What the site may not say is reported, and the rest holds: a site that asks for too much must not lose what it may have.
 func InForce(base, site []Rule, paths []string) ([]Effective, error) {
 	var errs []error
-	effective := make([]Effective, 0, len(base)+len(site))
-	for _, r := range base {
-		effective = append(effective, Effective{r, FromBase})
-	}
+	effective := Ordered(base)
 	refuse := func(r Rule, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("rule of the site for %s: %w", clip(r.Path), fmt.Errorf(format, args...)))
 	}
@@ -115,12 +112,27 @@ func InForce(base, site []Rule, paths []string) ([]Effective, error) {
 			effective = append(effective, Effective{r, FromSite})
 		}
 	}
-	for i := range effective { // few, and mostly in order: PID 1 needs no larger sort
+	order(effective)
+	return effective, errors.Join(errs...)
+}
+
+// Ordered are the rules of the base alone, in the order in which they are mounted.
+func Ordered(base []Rule) []Effective {
+	effective := make([]Effective, 0, len(base))
+	for _, r := range base {
+		effective = append(effective, Effective{r, FromBase})
+	}
+	order(effective)
+	return effective
+}
+
+// order sorts a few rules that are mostly in order: PID 1 needs no larger sort.
+func order(effective []Effective) {
+	for i := range effective {
 		for j := i; j > 0 && comparePaths(effective[j].Path, effective[j-1].Path) < 0; j-- {
 			effective[j], effective[j-1] = effective[j-1], effective[j]
 		}
 	}
-	return effective, errors.Join(errs...)
 }
 
 // comparePaths orders a directory before what lies in it, and siblings by name, whatever bytes are smaller than a slash.

@@ -24,6 +24,12 @@ func (d *Dir) Idle() bool {
 	return d.hasBallast()
 }
 
+// HasSiteRules reports whether the site made rules.
+func (d *Dir) HasSiteRules() bool {
+	_, there, err := d.lstat(siteRulesFile)
+	return err != nil || there
+}
+
 // Has reports whether something is kept at rel, and lacks nothing that the base would have given it.
 func (d *Dir) Has(rel string) bool {
 	if _, there, err := d.lstat(rel); err != nil || !there {

@@ -11,6 +11,7 @@ import (
 	"veneer/overlay/mount"
 	"veneer/overlay/state"
 	"veneer/stage"
+	"veneer/stage/keeper/disk"
 )
 
 // Keeper works in one state directory.
@@ -62,12 +63,9 @@ func (s *Keeper) orders(serial string) state.Orders {
 
 // Serve answers the calls of an init until it hangs up.
 func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
-	var k *Keeper
-	defer func() {
-		if k != nil {
-			k.Close()
-		}
-	}()
+	k := &Keeper{}
+	defer func() { _ = k.Close() }()
+	disks := disk.New(k.say)
 	for {
 		call, err := stage.ReadCall(in)
 		if errors.Is(err, io.EOF) {
@@ -77,13 +75,13 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 			return err
 		}
 		var answer stage.Answer
-		if k == nil {
-			k, err = Open(call.Dir, call.Owner)
-		}
-		if err == nil {
+		done, known, err := disks.Do(ctx, call.Op, call.Disk)
+		if known {
+			answer.Disk = done
+		} else {
 			answer, err = k.answer(ctx, call)
-			answer.Lines, k.lines = k.lines, nil
 		}
+		answer.Lines, k.lines = k.lines, nil
 		answer.SetError(err)
 		if err := stage.WriteAnswer(out, &answer); err != nil {
 			return err
@@ -91,16 +89,34 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 }
 
+// answer does what is asked for in the state, which the first such call opens.
 func (s *Keeper) answer(ctx context.Context, call stage.Call) (a stage.Answer, err error) {
+	if s.Dir == nil {
+		opened, err := Open(call.Dir, call.Owner)
+		if err != nil {
+			return a, err
+		}
+		s.Dir, s.at, s.owner = opened.Dir, opened.at, opened.owner
+	}
 	switch call.Op {
 	case stage.OpRequests:
 		a.Requests, err = s.Requests(ctx, call.Asked)
 	case stage.OpUpper:
 		a.Upper, err = s.Upper(ctx, call.Upper)
+	case stage.OpRules:
+		a.Rules, a.Refused = s.rules(call.Rules, call.Paths)
 	case stage.OpData:
 		err = s.Data(ctx, call.Data)
 	default:
 		err = fmt.Errorf("the init asks for %q, which this veneer does not know: initramfs and images are of different builds", call.Op)
 	}
 	return a, err
+}
+
+// Close closes the state, if it is open.
+func (s *Keeper) Close() error {
+	if s.Dir == nil {
+		return nil
+	}
+	return s.Dir.Close()
 }

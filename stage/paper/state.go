@@ -59,7 +59,7 @@ func (p *Machine) StateFile(_ context.Context, _, dir string, spec stage.FileSpe
 }
 
 // EncryptNew implements stage.StateMaker.
-func (p *Machine) EncryptNew(_ context.Context, _, device string, how stage.UnlockSpec, _ stage.AskFunc) (string, func() error, error) {
+func (p *Machine) EncryptNew(_ context.Context, _, device string, how stage.UnlockSpec) (string, func() error, error) {
 	p.Say(fmt.Sprintf("cryptsetup luksFormat --type luks2 %s # key: %s; refused unless it holds nothing", device, how.Kind))
 	return p.open(device, how)
 }
@@ -70,7 +70,7 @@ func (p *Machine) ModulesOf(_ context.Context, _ string, names ...string) error 
 }
 
 // Unlock implements stage.StateKeeper.
-func (p *Machine) Unlock(_ context.Context, _, device string, how stage.UnlockSpec, _ stage.AskFunc) (string, func() error, error) {
+func (p *Machine) Unlock(_ context.Context, _, device string, how stage.UnlockSpec) (string, func() error, error) {
 	return p.open(device, how)
 }
 
@@ -102,3 +102,6 @@ func (p *Machine) ProbeUpper(dir string) error {
 	p.Say("try whether " + dir + " can hold an upper")
 	return nil
 }
+
+// SetKeeper implements stage.StateMachine.
+func (p *Machine) SetKeeper(string) error { return nil }

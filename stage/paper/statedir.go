@@ -62,6 +62,9 @@ func (p *paperState) Data(_ context.Context, spec stage.DataSpec) error {
 	return nil
 }
 
-func (p *paperState) SiteRules() ([]rule.Rule, error) { return nil, nil }
+func (p *paperState) Rules(_ context.Context, base []rule.Rule, _ []string) ([]rule.Effective, string, error) {
+	p.Say("read the rules of the site, and hold them against what the base allows")
+	return rule.Ordered(base), "", nil
+}
 
 func (p *paperState) Close() error { return nil }

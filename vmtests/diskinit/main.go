@@ -1,5 +1,5 @@
 // Command diskinit is a PID 1 that does to real disks what a boot with a state does, one thing after the other, and says how each
-// went. The case 210 puts it in the place of the init.
+// went, with itself as the keeper. The case 210 puts it in the place of the init.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"veneer/initramfs/machine"
 	"veneer/overlay/mount"
 	"veneer/stage"
+	"veneer/stage/keeper"
 )
 
 // The disks of the case, by their order.
@@ -53,6 +55,14 @@ type lab struct {
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == "keep" { // as which it runs itself
+		ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+		defer stop()
+		if err := keeper.Serve(ctx, os.Stdin, os.Stdout); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(); err != nil {
 		fmt.Printf("disktest: FAILED: %v\n", err)
 	}
@@ -86,6 +96,9 @@ func run() error {
 		return err
 	}
 	m.Detail = func(format string, args ...any) { fmt.Printf("detail: "+format+"\n", args...) }
+	if err := m.SetKeeper("/init"); err != nil {
+		return err
+	}
 	l := &lab{m, context.Background(), ""}
 	if err := l.base(); err != nil {
 		return err
@@ -319,7 +332,7 @@ func (l *lab) encrypt(ctx context.Context, device string, how stage.UnlockSpec) 
 	if err != nil || !d.Empty {
 		return fmt.Errorf("%+v %w", d, err)
 	}
-	mapped, undo, err := l.EncryptNew(ctx, stage.BaseDir, device, how, nil)
+	mapped, undo, err := l.EncryptNew(ctx, stage.BaseDir, device, how)
 	if err != nil {
 		return err
 	}
@@ -335,7 +348,7 @@ func (l *lab) encrypt(ctx context.Context, device string, how stage.UnlockSpec) 
 	if d, err := l.StateDevice(ctx, boot.DeviceRef{Kind: boot.ByPath, Value: device}); err != nil || d.FileSystem != "crypto_LUKS" {
 		return fmt.Errorf("afterwards: %+v %w", d, err)
 	}
-	if _, _, err := l.EncryptNew(ctx, stage.BaseDir, device, key, nil); !errors.Is(err, stage.ErrForeign) {
+	if _, _, err := l.EncryptNew(ctx, stage.BaseDir, device, key); !errors.Is(err, stage.ErrForeign) {
 		return fmt.Errorf("a second time: %w", err)
 	}
 	return nil
@@ -347,7 +360,7 @@ func (l *lab) open() error {
 		l.step("unlock "+how.Name, func(ctx context.Context) error { return l.unlock(ctx, device, how) })
 	}
 	l.step("a random key forgets", func(ctx context.Context) error {
-		mapped, undo, err := l.Unlock(ctx, stage.BaseDir, byNobody, nobody, nil)
+		mapped, undo, err := l.Unlock(ctx, stage.BaseDir, byNobody, nobody)
 		if err != nil {
 			return err
 		}
@@ -358,7 +371,7 @@ func (l *lab) open() error {
 	})
 	l.step("a random key destroys nothing else", func(ctx context.Context) error {
 		for _, device := range []string{byKey, keyDisk, stick} {
-			if _, _, err := l.Unlock(ctx, stage.BaseDir, device, nobody, nil); !errors.Is(err, stage.ErrForeign) {
+			if _, _, err := l.Unlock(ctx, stage.BaseDir, device, nobody); !errors.Is(err, stage.ErrForeign) {
 				return fmt.Errorf("%s: %w", device, err)
 			}
 		}
@@ -368,7 +381,7 @@ func (l *lab) open() error {
 }
 
 func (l *lab) unlock(ctx context.Context, device string, how stage.UnlockSpec) error {
-	mapped, undo, err := l.Unlock(ctx, stage.BaseDir, device, how, nil)
+	mapped, undo, err := l.Unlock(ctx, stage.BaseDir, device, how)
 	if err != nil {
 		return err
 	}
@@ -383,14 +396,13 @@ func (l *lab) unlock(ctx context.Context, device string, how stage.UnlockSpec) e
 func (l *lab) other() error {
 	l.step("the key file opens what this TPM does not", func(ctx context.Context) error { return l.unlock(ctx, byTPMAndKey, tpmKey) })
 	l.step("this TPM opens nothing", func(ctx context.Context) error {
-		if _, _, err := l.Unlock(ctx, stage.BaseDir, byTPM, tpm, nil); !errors.Is(err, stage.ErrLocked) {
+		if _, _, err := l.Unlock(ctx, stage.BaseDir, byTPM, tpm); !errors.Is(err, stage.ErrLocked) {
 			return fmt.Errorf("unlocked with another TPM: %w", err)
 		}
 		return nil
 	})
 	l.step("a wrong passphrase opens nothing", func(ctx context.Context) error {
-		wrong := func(context.Context, string) ([]byte, error) { return []byte("wrong"), nil }
-		if _, _, err := l.Unlock(ctx, stage.BaseDir, byPerson, person, wrong); !errors.Is(err, stage.ErrLocked) || !strings.Contains(err.Error(), "3 passphrases") {
+		if _, _, err := l.Unlock(ctx, stage.BaseDir, byPerson, person); !errors.Is(err, stage.ErrLocked) || !strings.Contains(err.Error(), "3 passphrases") {
 			return fmt.Errorf("unlocked with a wrong passphrase: %w", err)
 		}
 		return nil

@@ -1,4 +1,4 @@
-package machine
+package disk
 
 import (
 	"bytes"
@@ -14,9 +14,9 @@ import (
 // maxPassphrase is the longest one that cryptsetup takes.
 const maxPassphrase = 512
 
-// askConsole asks for a secret on the console, without echo. Devices that appear meanwhile get their drivers: the keyboard may be
-// one of them.
-func (m *Machine) askConsole(ctx context.Context, prompt string) (line []byte, err error) {
+// askConsole asks for a secret on the console, without echo. The init handles the devices that appear meanwhile: the keyboard may
+// be one of them.
+func askConsole(ctx context.Context, prompt string) (line []byte, err error) {
 	console, err := os.OpenFile("/dev/console", os.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (m *Machine) askConsole(ctx context.Context, prompt string) (line []byte, e
 	buf := make([]byte, maxPassphrase+1)
 	defer clear(buf)
 	for n := 0; ; {
-		if err := m.awaitInput(ctx, fd); err != nil {
+		if err := awaitInput(ctx, fd); err != nil {
 			return nil, fmt.Errorf("nobody answered on the console: %w", err)
 		}
 		k, err := unix.Read(fd, buf[n:])
@@ -59,24 +59,15 @@ func (m *Machine) askConsole(ctx context.Context, prompt string) (line []byte, e
 	}
 }
 
-// awaitInput waits until fd can be read, and handles the uevents that come meanwhile.
-func (m *Machine) awaitInput(ctx context.Context, fd int) error {
+// awaitInput waits until fd can be read.
+func awaitInput(ctx context.Context, fd int) error {
 	for {
-		wait, err := remaining(ctx)
-		if err != nil {
+		if _, err := remaining(ctx); err != nil {
 			return err
 		}
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: -1}}
-		if m.uevents != nil {
-			fds[1] = unix.PollFd{Fd: int32(m.uevents.fd), Events: unix.POLLIN}
-		}
-		if _, err := unix.Poll(fds, int(wait.Milliseconds())+1); err != nil && !errors.Is(err, unix.EINTR) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, 200); err != nil && !errors.Is(err, unix.EINTR) { // whoever ends ctx wakes no poll
 			return err
-		}
-		if fds[1].Revents != 0 {
-			if err := m.drain(); err != nil {
-				return err
-			}
 		}
 		if fds[0].Revents != 0 {
 			return nil

@@ -1,4 +1,4 @@
-package machine
+package disk
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -19,7 +20,7 @@ import (
 
 const (
 	// toolsRoot is what programs of the base see as /: the base, and the machine's /dev, /proc, /sys and /run in it.
-	toolsRoot = stage.MountsDir + "/tools"
+	toolsRoot = stage.ProgramsDir
 	// maxSaid bounds what is kept of the output of a program: the end of it.
 	maxSaid = 4 << 10
 )
@@ -42,7 +43,7 @@ var toolEnv = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/
 
 // run runs a program of the base that is mounted at root, and returns its exit code and the end of what it said. Any code that
 // is not good is an error. At the deadline its whole process group is killed.
-func (m *Machine) run(ctx context.Context, root string, t tool) (code int, said string, err error) {
+func (m *Disk) run(ctx context.Context, root string, t tool) (code int, said string, err error) {
 	leave, err := m.enter(root)
 	if err != nil {
 		return 0, "", err
@@ -76,24 +77,14 @@ func quoted(said string) string {
 	return "; it said: " + said
 }
 
-// ModulesOf implements stage.StateKeeper.
-func (m *Machine) ModulesOf(ctx context.Context, root string, names ...string) error {
-	for _, name := range names {
-		err := m.modules.Load(name)
-		if err == nil {
-			continue
-		}
-		// What few machines need, and none before its base is there, is not in the initramfs.
-		_, _, berr := m.run(ctx, root, tool{program: "modprobe", pkg: "kmod", args: []string{"-q", name}, limit: unlockLimit})
-		if berr != nil {
-			return errors.Join(berr, err)
-		}
-	}
-	return nil
+// Module has the base load a kernel module: what few machines need, and none before its base is there, is not in the initramfs.
+func (m *Disk) Module(ctx context.Context, root, name string) error {
+	_, _, err := m.run(ctx, root, tool{program: "modprobe", pkg: "kmod", args: []string{"-q", name}, limit: unlockLimit})
+	return err
 }
 
 // enter makes toolsRoot, and returns what takes it away.
-func (m *Machine) enter(root string) (leave func() error, err error) {
+func (m *Disk) enter(root string) (leave func() error, err error) {
 	ops := []mount.Op{mount.Mkdir{Path: toolsRoot, Mode: 0o700}, mount.Bind{Source: root, Target: toolsRoot}}
 	for _, dir := range []string{"/dev", "/proc", "/sys", "/run"} {
 		ops = append(ops, mount.Bind{Source: dir, Target: toolsRoot + dir})
@@ -155,8 +146,11 @@ func start(ctx context.Context, path string, t tool) (code int, said string, err
 		defer wipe()
 		files = append(files, memory)
 	}
+	// The program ends with us, whatever ends us. The kernel takes the thread that starts it for us.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	p, err := os.StartProcess(path, append([]string{path}, t.args...), &os.ProcAttr{Dir: "/", Env: toolEnv, Files: files,
-		Sys: &syscall.SysProcAttr{Chroot: toolsRoot, Setsid: true}})
+		Sys: &syscall.SysProcAttr{Chroot: toolsRoot, Setsid: true, Pdeathsig: syscall.SIGKILL}})
 	if err != nil {
 		return 0, "", err
 	}
@@ -167,15 +161,13 @@ func start(ctx context.Context, path string, t tool) (code int, said string, err
 	}
 	state, err := p.Wait()
 	if rerr != nil {
+		if errors.Is(rerr, context.Canceled) {
+			return 0, said, fmt.Errorf("killed: %w", rerr)
+		}
 		return 0, said, fmt.Errorf("killed: it took longer than %s", t.limit)
 	}
 	if err != nil {
 		return 0, said, err
-	}
-	if os.Getpid() == 1 {
-		for n := 1; n > 0; { // what it left behind has become ours to bury
-			n, _ = unix.Wait4(-1, nil, unix.WNOHANG, nil)
-		}
 	}
 	if status := state.Sys().(syscall.WaitStatus); status.Signaled() {
 		return 0, said, fmt.Errorf("killed by signal %d", status.Signal())
@@ -192,7 +184,8 @@ func tail(ctx context.Context, fd int) (string, error) {
 		if err != nil {
 			return string(kept), err
 		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(wait.Milliseconds())+1)
+		// Whoever ends ctx wakes no poll.
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(min(wait, 200*time.Millisecond).Milliseconds())+1)
 		if n > 0 {
 			n, err = unix.Read(fd, buf)
 			if n == 0 && err == nil {
@@ -223,4 +216,20 @@ func secret(b []byte) (*os.File, func(), error) {
 		return nil, nil, fmt.Errorf("memory for a secret: %w", err)
 	}
 	return f, wipe, nil
+}
+
+// remaining is the time that ctx leaves.
+func remaining(ctx context.Context) (time.Duration, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return time.Hour, nil
+	}
+	left := time.Until(deadline)
+	if left <= 0 {
+		return 0, context.DeadlineExceeded
+	}
+	return left, nil
 }

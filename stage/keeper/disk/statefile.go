@@ -1,69 +1,54 @@
-package machine
+package disk
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"veneer/images"
 	"veneer/initramfs/machine/probe"
 	"veneer/stage"
 )
 
 const (
-	newSuffix       = ".new" // of a file that is being made
 	defaultFileSize = 256 << 20
 	minFileSize     = 16 << 20
-	defaultFull     = 80
-	fileStep        = 64 << 20 // by so much a file grows at least
 )
 
-// StateFile implements stage.StateMaker. Where the file is not there:
+// NewFile makes the file of a state in a directory:
 //
 //   - makes NAME.new, as large as asked; on vfat and exfat, which know no holes, that writes it all
 //   - makes an ext4 in it with the base's mkfs, and waits until it is on the disk
 //   - renames it to NAME
-//
-// Where it is there, and what is in it is fuller than asked, makes it larger; the caller grows the file system once it is mounted.
-func (m *Machine) StateFile(ctx context.Context, root, dir string, spec stage.FileSpec) (device string, mounted, undo func() error, err error) {
-	fail := func(err error) (string, func() error, func() error, error) {
-		return "", nil, nil, fmt.Errorf("state file %s in %s: %w", spec.Name, dir, err)
-	}
-	if spec.Name == "" || strings.ContainsRune(spec.Name, '/') || strings.HasSuffix(spec.Name, newSuffix) {
-		return fail(errors.New("that cannot be its name"))
+func (m *Disk) NewFile(ctx context.Context, root, dir string, spec stage.FileSpec) error {
+	return inDir(dir, spec, func(at int) error { return m.newFile(ctx, root, at, spec) })
+}
+
+// GrowFile makes the file larger where what is in it is fuller than asked; the caller grows the file system once it is mounted.
+func (m *Disk) GrowFile(dir string, spec stage.FileSpec) error {
+	return inDir(dir, spec, func(at int) error {
+		f, err := openFile(at, spec.Name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return growFile(f, at, spec)
+	})
+}
+
+func inDir(dir string, spec stage.FileSpec, fn func(at int) error) error {
+	if !spec.Named() {
+		return errors.New("that cannot be its name")
 	}
 	at, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	defer unix.Close(at)
-	f, err := openFile(at, spec.Name)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := m.newFile(ctx, root, at, spec); err != nil {
-			return fail(err)
-		}
-		f, err = openFile(at, spec.Name)
-	} else if err == nil {
-		// A file that cannot grow still holds a state: the boot goes on with it.
-		if gerr := growFile(f, at, spec); gerr != nil {
-			m.Detail("state file %s in %s cannot grow: %v", spec.Name, dir, gerr)
-		}
-	}
-	if err != nil {
-		return fail(err)
-	}
-	defer f.Close()
-	d, err := images.AttachWritable(f, 0, 0)
-	if err != nil {
-		return fail(err)
-	}
-	return d.Path, d.Release, d.Close, nil
+	return fn(at)
 }
 
 // openFile opens a regular file for writing, and follows no link.
@@ -80,12 +65,12 @@ func openFile(at int, name string) (*os.File, error) {
 	return f, nil
 }
 
-func (m *Machine) newFile(ctx context.Context, root string, at int, spec stage.FileSpec) error {
+func (m *Disk) newFile(ctx context.Context, root string, at int, spec stage.FileSpec) error {
 	size := spec.Size
 	if size == 0 {
 		size = defaultFileSize
 	}
-	size = max(size, minFileSize) &^ (reserved - 1)
+	size = max(size, minFileSize) &^ (probe.Reserved - 1)
 	free, err := freeRoom(at)
 	if err != nil {
 		return err
@@ -93,7 +78,7 @@ func (m *Machine) newFile(ctx context.Context, root string, at int, spec stage.F
 	if free < size {
 		return fmt.Errorf("%w: %d MiB are free, %d are wanted", unix.ENOSPC, free>>20, size>>20)
 	}
-	name := spec.Name + newSuffix
+	name := spec.Name + stage.NewFile
 	if err := unix.Unlinkat(at, name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
 	}
@@ -103,11 +88,11 @@ func (m *Machine) newFile(ctx context.Context, root string, at int, spec stage.F
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	if err := errors.Join(f.Truncate(size+reserved), f.Sync()); err != nil {
+	if err := errors.Join(f.Truncate(size+probe.Reserved), f.Sync()); err != nil {
 		return errors.Join(err, unix.Unlinkat(at, name, 0))
 	}
 	// mkfs leaves out the last MiB, as of a device; a file goes without.
-	if err := m.mkfs(ctx, root, &site{f, size + reserved}, "ext4", spec.Label); err != nil {
+	if err := m.mkfs(ctx, root, &site{f, size + probe.Reserved}, "ext4", spec.Label); err != nil {
 		return errors.Join(err, unix.Unlinkat(at, name, 0))
 	}
 	if err := errors.Join(f.Truncate(size), f.Sync()); err != nil {
@@ -134,12 +119,7 @@ func growFile(f *os.File, at int, spec stage.FileSpec) error {
 	if err != nil {
 		return err
 	}
-	full := spec.Full
-	if full == 0 {
-		full = defaultFull
-	}
-	// A file that is larger than what is in it has grown already, and waits for the file system.
-	if st.Used <= full || st.Size+fileStep/2 < size {
+	if !spec.Wants(st.Used, st.Size, size) {
 		return nil
 	}
 	free, err := freeRoom(at)
@@ -154,9 +134,9 @@ func growFile(f *os.File, at int, spec stage.FileSpec) error {
 	if spec.Max > 0 {
 		most = min(most, spec.Max)
 	}
-	to := min(size+max(size/4, fileStep), most) &^ (reserved - 1)
+	to := min(size+max(size/4, stage.FileStep), most) &^ (probe.Reserved - 1)
 	if all.Type == unix.MSDOS_SUPER_MAGIC {
-		to = min(to, 4<<30-reserved)
+		to = min(to, 4<<30-probe.Reserved)
 	}
 	if to <= size {
 		return nil

@@ -1,11 +1,10 @@
-package machine
+package disk
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +16,7 @@ import (
 )
 
 const (
+	sectorSize  = 512
 	formatLimit = 10 * time.Minute
 	checkLimit  = 30 * time.Minute
 )
@@ -42,13 +42,13 @@ func makerOf(fsType string) (maker, bool) {
 	return maker{}, false
 }
 
-// Format implements stage.StateMaker:
+// Format makes a file system on a device that holds nothing:
 //
 //   - takes the device for itself, and looks whether it holds nothing
 //   - marks it as being made, clears its beginning
 //   - runs mkfs on all of it but the mark's place
 //   - waits until that is on the disk, looks whether it is what was asked for, removes the mark
-func (m *Machine) Format(ctx context.Context, root, device, fsType, label string) (err error) {
+func (m *Disk) Format(ctx context.Context, root, device, fsType, label string) (err error) {
 	wrap := func(err error) error { return fmt.Errorf("make %s on %s: %w", fsType, device, err) }
 	mk, ok := makerOf(fsType)
 	if !ok {
@@ -65,16 +65,12 @@ func (m *Machine) Format(ctx context.Context, root, device, fsType, label string
 	if err := m.mkfs(ctx, root, s, fsType, label); err != nil {
 		return wrap(err)
 	}
-	m.forget(device)
 	return s.done()
 }
 
-// forget makes the next look at the devices read this one again.
-func (m *Machine) forget(device string) { delete(m.devices, filepath.Base(device)) }
-
 // mkfs makes a file system on all of a device but its last MiB.
-func (m *Machine) mkfs(ctx context.Context, root string, s *site, fsType, label string) error {
-	loop, err := images.AttachWritable(s.File, s.size-reserved, sectorOf(s.File))
+func (m *Disk) mkfs(ctx context.Context, root string, s *site, fsType, label string) error {
+	loop, err := images.AttachWritable(s.File, s.size-probe.Reserved, sectorOf(s.File))
 	if err != nil {
 		return err
 	}
@@ -151,35 +147,12 @@ func checkerOf(fsType string, how stage.CheckSpec) (checker, bool) {
 	return checker{}, false
 }
 
-// Check implements stage.StateKeeper:
-//
-//	              clean     not clean         mounting failed
-//	fsck.mode=skip  -         -                 -
-//	fsck.mode=auto  -         checked           checked
-//	fsck.mode=force checked   checked           checked
-//
-// With fsck.repair=no a check that finds anything is an error; xfs and btrfs replay their own logs, and are never "not clean".
-func (m *Machine) Check(ctx context.Context, root, device, fsType string, how stage.CheckSpec) (stage.Checked, error) {
-	c, known := checkerOf(fsType, how)
-	if how.Mode == boot.FsckSkip || !known {
-		return stage.Checked{}, nil
-	}
+// Check runs the checker of a file system, because of why. With fsck.repair=no a check that finds anything is an error.
+func (m *Disk) Check(ctx context.Context, root, device, fsType string, how stage.CheckSpec, why string) (stage.Checked, error) {
 	wrap := func(err error) error { return fmt.Errorf("check %s on %s: %w", fsType, device, err) }
-	why := ""
-	switch {
-	case how.Failed:
-		why = "it could not be mounted"
-	case how.Mode == boot.FsckForce:
-		why = "fsck.mode=force"
-	default:
-		st, err := stateOf(device, fsType)
-		if err != nil {
-			return stage.Checked{}, wrap(err)
-		}
-		why = st.Dirty
-	}
-	if why == "" {
-		return stage.Checked{}, nil
+	c, known := checkerOf(fsType, how)
+	if !known {
+		return stage.Checked{}, wrap(errors.New("no program is known for it"))
 	}
 	result := stage.Checked{Why: why, Program: c.program}
 	code, _, err := m.run(ctx, root, tool{program: c.program, pkg: c.pkg, limit: checkLimit, good: c.repaired,
@@ -196,18 +169,4 @@ func (m *Machine) Check(ctx context.Context, root, device, fsType string, how st
 	}
 	result.Repaired = code != 0
 	return result, nil
-}
-
-// stateOf reads the superblock of a device.
-func stateOf(device, fsType string) (probe.State, error) {
-	f, err := os.OpenFile(device, os.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return probe.State{}, err
-	}
-	defer f.Close()
-	size, err := f.Seek(0, 2)
-	if err != nil {
-		return probe.State{}, err
-	}
-	return probe.ReadState(f, size, fsType)
 }
