@@ -43,13 +43,6 @@ func TestEachFaultOfAStateMeetsThePolicy(t *testing.T) {
 			d.Close()
 			return stateDisk(t, dir, 16)
 		}, stage.StepPrepareState, `another's: .*other`},
-		{"the directory holds what nobody knows", func(t *testing.T) string {
-			dir := emptyDir(t)
-			if err := os.MkdirAll(filepath.Join(dir, "veneer/photos"), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			return stateDisk(t, dir, 16)
-		}, stage.StepPrepareState, `another's: .*holds something`},
 		{"the superblock is zeros", func(t *testing.T) string {
 			img := stateDisk(t, emptyDir(t), 16)
 			must(t, "", "dd", "if=/dev/zero", "of="+img, "bs=1024", "seek=1", "count=1", "conv=notrunc", "status=none")
