@@ -99,6 +99,9 @@ func makeRoot(ctx context.Context, r *Runner, m Machine, b bootBase, man images.
 	if err != nil {
 		return "", &StepError{StepStackRoot, err}
 	}
+	if r.OnFail == boot.Ephemeral && p.missing == boot.MissingFail {
+		p.missing = boot.MissingEphemeral
+	}
 	// Memory that nobody needs is not asked for.
 	made := int64(0)
 	memory := func() error {

@@ -7,7 +7,6 @@ package vmtests
 //	console   a step that failed, with its cause; or the shell, after a warning
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -192,5 +191,5 @@ func TestThePowerFailsAtAnyInstantOfTheFirstBoot(t *testing.T) {
 		g.off()
 		outcomes[done]++
 	}
-	t.Log(fmt.Sprintf("%d power cuts, each followed by a whole boot: %v", len(instants), outcomes))
+	t.Logf("%d power cuts, each followed by a whole boot: %v", len(instants), outcomes)
 }

@@ -49,7 +49,7 @@ func (b *builder) gatherRules() ([]rule.Rule, error) {
 		case at < 0:
 			rules = append(rules, r.Rule)
 		case !own[at].Replace:
-			errs = append(errs, fmt.Errorf("two rules for %s: that of the veneer.toml, and one in %s: add replace = true to the former", r.Path, r.from))
+			errs = append(errs, fmt.Errorf("two rules for %s: that of the veneer.toml, and one in %s: say it as [[rules]] with replace = true", r.Path, r.from))
 		}
 	}
 	for _, r := range own {

@@ -107,7 +107,7 @@ func TestRulesThatDoNotFitTheTreeAreRefused(t *testing.T) {
 		base       map[string]string
 		want       string
 	}{
-		{"two of one path", inStore + ruleText("/srv", "persist", ""), map[string]string{"usr/lib/veneer/rules.d/a.toml": ruleText("/srv", "mask", "")}, "add replace = true"},
+		{"two of one path", inStore + ruleText("/srv", "persist", ""), map[string]string{"usr/lib/veneer/rules.d/a.toml": ruleText("/srv", "mask", "")}, "with replace = true"},
 		{"two of one path in the tree", inStore, map[string]string{"usr/lib/veneer/rules.d/a.toml": ruleText("/srv", "mask", ""), "usr/lib/veneer/rules.d/b.toml": ruleText("/srv", "persist", "")}, "two rules for /srv: in "},
 		{"one with an unknown key", inStore, map[string]string{"usr/lib/veneer/rules.d/a.toml": "[[rules]]\npaht = \"/x\"\n"}, "a.toml: line 2: unknown key rules.paht"},
 		{"a link in the place of the path", inStore + ruleText("/home", "persist", ""), map[string]string{"home": "-> /var/home"}, "/home is a symbolic link to /var/home"},

@@ -24,6 +24,9 @@ const (
 // fail says what went wrong and carries out the policy. It never returns.
 func (p *pid1) fail(err error) {
 	l, policy := p.log, p.runner.OnFail
+	if policy == boot.Ephemeral { // what could be gone on without was gone on without
+		policy = boot.Reboot
+	}
 	l.loud()
 	var step *stage.StepError
 	name := p.runner.Step()
@@ -84,7 +87,7 @@ func (p *pid1) stuck(step string) {
 	p.log.line(stage.Bad, fmt.Sprintf("FAILED at step: %s", step))
 	p.log.line(stage.Bad, fmt.Sprintf("cause: no answer from the kernel in %s, a device hangs", p.runner.Bound))
 	policy := p.runner.OnFail
-	if policy == boot.Shell {
+	if policy == boot.Shell || policy == boot.Ephemeral {
 		policy = boot.Reboot // the console may hang with the device
 	}
 	p.end(policy)
