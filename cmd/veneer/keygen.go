@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -20,6 +21,7 @@ func keygenCommand() *cobra.Command {
 		spec build.KeySpec
 		pass passphraseFlags
 		open bool
+		dir  string
 	)
 	cmd := &cobra.Command{
 		Use:   "keygen",
@@ -28,11 +30,18 @@ func keygenCommand() *cobra.Command {
 images trust. The public key goes beside the secret one, with .pub in the place of .key.
 
 The secret key is protected by a passphrase, which is asked for on the terminal or read from the first line of
---passphrase-file. With --no-passphrase whoever can read the file can sign.`,
+--passphrase-file. With --no-passphrase whoever can read the file can sign.
+
+--secure-boot makes what Secure Boot needs instead, in a directory: a key pair each for PK, KEK and db (.key, .crt), and the files
+with which firmware in its setup mode takes them in (.auth). db.key and db.crt are boot.key and boot.cert of veneer.toml, and the
+directory is boot.enroll.`,
 		Example: `  veneer keygen -o release.key
   veneer keygen -o ci.key --no-passphrase --comment 'builds of the CI'`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dir != "" {
+				return secureBootKeys(cmd, dir)
+			}
 			if open && pass.file != "" {
 				return usageError{errors.New("--no-passphrase and --passphrase-file contradict each other")}
 			}
@@ -61,8 +70,18 @@ The secret key is protected by a passphrase, which is asked for on the terminal 
 	flags.StringVar(&spec.Comment, "comment", "", "a line for people in the public key")
 	flags.BoolVar(&spec.Force, "force", false, "replace keys that are there")
 	flags.BoolVar(&open, "no-passphrase", false, "do not protect the secret key")
+	flags.StringVar(&dir, "secure-boot", "", "make the keys of Secure Boot in this directory")
 	pass.add(cmd)
 	return cmd
+}
+
+func secureBootKeys(cmd *cobra.Command, dir string) error {
+	names, err := build.GenerateSecureBootKeys(dir)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "made in %s: %s (keep the .key files secret)\n", dir, strings.Join(names, " "))
+	return err
 }
 
 // passphraseFlags say where the passphrase of a secret key comes from.

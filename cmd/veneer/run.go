@@ -33,6 +33,9 @@ type runFlags struct {
 	append  []string
 	disks   []string
 	fresh   bool
+	uefi    bool
+	bios    bool
+	secure  bool
 	net     bool
 	display string
 	arch    string
@@ -77,6 +80,9 @@ decides it by hand.`,
 	flags.StringArrayVar(&f.disks, "disk", nil, "one more disk: FILE, then any of ,bus=virtio-blk|virtio-scsi|ahci|nvme|usb|uas|sd|cdrom\n"+
 		",format=raw|qcow2 ,serial=TEXT ,readonly ,snapshot (repeatable; a comma in FILE is written twice)")
 	flags.BoolVar(&f.fresh, "fresh", false, "forget what the guest wrote in earlier runs")
+	flags.BoolVar(&f.uefi, "uefi", false, "boot the disk from UEFI; of a build output it is the output \"disk\"")
+	flags.BoolVar(&f.bios, "bios", false, "boot the disk from a BIOS, which is what a disk file gets on amd64")
+	flags.BoolVar(&f.secure, "secure-boot", false, "UEFI that enforces Secure Boot once it has keys, and is in its setup mode until then")
 	flags.BoolVar(&f.net, "net", false, "a network card behind QEMU's user network")
 	flags.StringVar(&f.display, "display", "none", "a window, as QEMU's -display names it")
 	flags.StringVar(&f.arch, "arch", "", "architecture of a disk file: amd64 or arm64 (default the host's)")
@@ -93,7 +99,11 @@ func (f runFlags) run(cmd *cobra.Command, path string) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP) // the terminal was closed
 	defer stop()
 	asked, wrong := f.check()
-	medium, err := qemu.OpenMedium(path, f.arch)
+	open := qemu.OpenMedium
+	if f.uefi || f.bios || f.secure {
+		open = qemu.OpenDisk
+	}
+	medium, err := open(path, f.arch)
 	if wrong != nil || errors.Is(err, qemu.ErrNotADisk) {
 		return usageError{errors.Join(wrong, err)}
 	}
@@ -103,6 +113,11 @@ func (f runFlags) run(cmd *cobra.Command, path string) error {
 	vm, err := f.machine(medium.VM, asked)
 	if err != nil {
 		return usageError{err}
+	}
+	if f.uefi || f.secure {
+		if vm.Firmware, err = qemu.UEFI(vm.Arch, f.secure, medium.Vars()); err != nil {
+			return err
+		}
 	}
 	verdict, err := qemu.Probe{Arch: vm.Arch, Kernel: vm.Kernel, Override: os.Getenv("VENEER_ACCEL"), CacheDir: cacheDir()}.Run(ctx)
 	if err != nil {
@@ -119,6 +134,9 @@ func (f runFlags) run(cmd *cobra.Command, path string) error {
 		return err
 	}
 	defer release()
+	if err := vm.Firmware.Prepare(f.fresh); err != nil {
+		return err
+	}
 	limit := f.timeout
 	if limit == 0 && len(f.steps) > 0 {
 		limit = expectLimit
@@ -191,6 +209,9 @@ func (f runFlags) check() (vm qemu.VM, err error) {
 	vm.MemoryMiB, vm.CPUs, vm.Net, vm.Display = int(size.Bytes>>20), f.cpus, f.net, f.display
 	if err != nil || vm.MemoryMiB < minMemory {
 		bad("--memory %s: want an amount with its unit, such as 512M or 2G, and %dM at least", f.memory, minMemory)
+	}
+	if f.bios && (f.uefi || f.secure) {
+		bad("--bios: contradicts --uefi and --secure-boot")
 	}
 	if f.cpus < 1 || f.cpus > qemu.MaxCPUs {
 		bad("--cpus %d: want 1 to %d", f.cpus, qemu.MaxCPUs)

@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/images/disk"
 	"veneer/initramfs"
 	"veneer/overlay/rule"
 )
@@ -42,6 +42,7 @@ type builder struct {
 	spec   Spec
 	tools  map[string]string // name of a program -> its path
 	signer *Signer
+	efi    *disk.Signer // for Secure Boot; nil where nothing is signed
 	keys   map[string][]byte
 	before *images.Manifest
 	stage  *stage
@@ -101,12 +102,11 @@ func (b *builder) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if b.spec.Config.has(OutputStore) {
-		if err := b.writeStore(ctx, m, text); err != nil {
-			return err
-		}
-		names = append(names, outStore)
+	made, err := b.writeOutputs(ctx, m, text)
+	if err != nil {
+		return err
 	}
+	names = append(names, made...)
 	if b.signer != nil {
 		names = append(names, images.SignatureName)
 	}
@@ -262,22 +262,6 @@ func (b *builder) writeManifest(m images.Manifest) ([]byte, error) {
 		return nil, err
 	}
 	return text, b.stage.write(images.SignatureName, signature)
-}
-
-func (b *builder) writeStore(ctx context.Context, m images.Manifest, manifest []byte) error {
-	if err := b.stage.write(defaultFile, []byte(firstSerial+"\n")); err != nil {
-		return err
-	}
-	b.spec.Progress.Start("store", 0)
-	if err := makeStore(ctx, b.tools, b.stage.dir, placedFiles(m, b.signer != nil), manifest, b.spec.Config.stateRoom(), b.newest()); err != nil {
-		return err
-	}
-	info, err := os.Stat(b.stage.path(outStore))
-	if err != nil {
-		return err
-	}
-	b.spec.Progress.Finish("%s", FormatBytes(info.Size()))
-	return nil
 }
 
 // newest is the time of the newest file of all images.

@@ -39,6 +39,7 @@ type Config struct {
 	State      StateConfig    `toml:"state"`
 	Etc        EtcConfig      `toml:"etc"`
 	Rules      []RuleConfig   `toml:"rules"`
+	Boot       BootConfig     `toml:"boot"`
 }
 
 // The file systems of images.
@@ -46,9 +47,6 @@ const (
 	Squashfs = "squashfs"
 	Erofs    = "erofs"
 )
-
-// OutputStore is the output that is an ext4 file system with the store in it.
-const OutputStore = "store"
 
 // FileSystem says how images are made.
 type FileSystem struct {

@@ -41,15 +41,7 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 			bad("wait", "%q is no time: want seconds, or a number with its unit, such as 500ms or 2m", c.Wait)
 		}
 	}
-	for i, o := range c.Outputs {
-		switch o {
-		case OutputStore:
-		case "disk", "uki", "iso":
-			bad(fmt.Sprintf("outputs[%d]", i), "%q is not made by this version; it makes %q, which 'veneer run' boots", o, OutputStore)
-		default:
-			bad(fmt.Sprintf("outputs[%d]", i), "%q is not an output; want %q", o, OutputStore)
-		}
-	}
+	c.checkMedia(bad)
 	c.checkFileSystem(bad)
 	c.checkKernel(bad)
 	c.checkRoot(bad)

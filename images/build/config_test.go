@@ -3,6 +3,7 @@ package build
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -142,6 +143,12 @@ func TestDocumentationAndExamplesAreTrue(t *testing.T) {
 		"layers.name", "layers.source", "layers.allow"} {
 		if !strings.Contains(doc, "| `"+key+"` |") {
 			t.Errorf("docs/veneer-toml.md has no row for %s", key)
+		}
+	}
+	media := string(read(t, "../../docs/boot-media.md"))
+	for i := range reflect.TypeFor[BootConfig]().NumField() {
+		if key := "boot." + reflect.TypeFor[BootConfig]().Field(i).Tag.Get("toml"); !strings.Contains(media, "| `"+key+"` |") {
+			t.Errorf("docs/boot-media.md has no row for %s", key)
 		}
 	}
 	for name := range losses {

@@ -24,6 +24,10 @@ var packages = map[string]string{
 	"zstd":       "zstd",
 	"fakeroot":   "fakeroot",
 	"setfattr":   "attr",
+	"mkfs.fat":   "dosfstools",
+	"mmd":        "mtools",
+	"mcopy":      "mtools",
+	"syslinux":   "syslinux",
 }
 
 // findTool finds a program, also where a user's PATH does not lead.

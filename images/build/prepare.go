@@ -1,12 +1,14 @@
 package build
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 
 	"veneer/images"
+	"veneer/images/disk"
 	"veneer/initramfs"
 )
 
@@ -25,6 +27,9 @@ func (b *builder) prepare() error {
 		b.signer = signer
 		errs = append(errs, err)
 	}
+	efi, err := efiSigner(c.Boot)
+	b.efi = efi
+	errs = append(errs, err)
 	keys, err := trustedKeys(c, b.signer)
 	b.keys = keys
 	return errors.Join(append(errs, err)...)
@@ -54,8 +59,14 @@ func neededTools(c Config, uid int) []string {
 			names = append(names, fakeryTools...)
 		}
 	}
-	if c.has(OutputStore) {
+	if c.has(OutputStore) || c.has(OutputDisk) {
 		names = append(names, "mke2fs", "debugfs")
+	}
+	if c.has(OutputDisk) {
+		names = append(names, "mkfs.fat", "mmd", "mcopy")
+		if c.boots(FirmwareBIOS, cmp.Or(c.Architecture, "amd64")) {
+			names = append(names, "syslinux")
+		}
 	}
 	return names
 }
@@ -70,6 +81,26 @@ func (c Config) hasArchive() bool {
 		info, err := os.Stat(s)
 		return err == nil && !info.IsDir()
 	})
+}
+
+// efiSigner reads what signs for Secure Boot; nil where nothing does.
+func efiSigner(c BootConfig) (*disk.Signer, error) {
+	if c.Key == "" {
+		return nil, nil
+	}
+	key, err := readSmall(c.Key, maxSecretKey)
+	if err != nil {
+		return nil, fmt.Errorf("boot.key: %w", err)
+	}
+	cert, err := readSmall(c.Cert, maxSecretKey)
+	if err != nil {
+		return nil, fmt.Errorf("boot.cert: %w", err)
+	}
+	s, err := disk.ParseSigner(key, cert)
+	if err != nil {
+		return nil, fmt.Errorf("boot.key %s, boot.cert %s: %w", c.Key, c.Cert, err)
+	}
+	return &s, nil
 }
 
 // trustedKeys reads the public keys for the initramfs. A key that signs and is not trusted would make a set that never boots.

@@ -95,6 +95,7 @@ var importers = map[string][]string{
 	"initramfs/release/":         {"initramfs/release", "examples/"},
 	"initramfs":                  {"cmd/veneer", "images/build", "initramfs/release", "examples/"},
 	"images/build":               {"cmd/veneer"},
+	"images/disk":                {"images/build", "vmtests"},
 	"images/devmapper":           {"images", "boot/switchroot", "initramfs/machine", "stage/keeper/disk"},
 	"images/verity":              {"images/build", "cmd/veneer"},
 	"vmtests":                    {},
@@ -115,7 +116,7 @@ var importers = map[string][]string{
 var folders = []string{"boot", "cmd", "images", "initramfs", "overlay", "stage", "vmtests"}
 
 // leaves import nothing of ours.
-var leaves = []string{"boot", "images/canonical", "images/devmapper", "overlay/entry", "overlay/mount", "images/verity", "initramfs/machine/probe", "vmtests/qemu"}
+var leaves = []string{"boot", "images/canonical", "images/devmapper", "overlay/entry", "overlay/mount", "images/disk", "images/verity", "initramfs/machine/probe", "vmtests/qemu"}
 
 func TestOurPackagesImportOnlyDownwards(t *testing.T) {
 	args := []string{"list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`}

@@ -33,6 +33,7 @@ const (
 	kernelFile    = "vmlinuz"
 	initramfsFile = "initramfs.cpio.zst"
 	storeFile     = "store.img"
+	diskFile      = "disk.img"
 	stateDir      = ".run"
 )
 
@@ -52,6 +53,25 @@ func OpenMedium(path, arch string) (Medium, error) {
 	if info.IsDir() {
 		return openOutput(path)
 	}
+	return openDisk(path, arch, info)
+}
+
+// OpenDisk looks at path, a disk file or a directory that `veneer build` has written one to, to boot it from its firmware.
+func OpenDisk(path, arch string) (Medium, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		path = filepath.Join(path, diskFile)
+		if info, err = os.Stat(path); err != nil {
+			return Medium{}, fmt.Errorf("open medium: %w; name the output \"disk\" in veneer.toml and run veneer build", err)
+		}
+	}
+	if err != nil {
+		return Medium{}, fmt.Errorf("open medium: %w", err)
+	}
+	return openDisk(path, arch, info)
+}
+
+func openDisk(path, arch string, info fs.FileInfo) (Medium, error) {
 	head, err := readHead(path)
 	if err != nil {
 		return Medium{}, fmt.Errorf("open medium: %w", err)
@@ -176,6 +196,9 @@ func (m Medium) Claim(ctx context.Context, fresh bool) (release func(), err erro
 	}
 	return func() { state.Close() }, nil
 }
+
+// Vars is the file of the variables of this medium's firmware, beside its state.
+func (m Medium) Vars() string { return strings.TrimSuffix(m.State, ".qcow2") + ".vars" }
 
 // Throwaway is the medium as a disk whose changes are gone with the VM, so that any number of VMs may have it at a time.
 func (m Medium) Throwaway() Disk {

@@ -24,6 +24,7 @@ var displays = []string{"none", "gtk", "sdl", "curses", "cocoa", "dbus", "egl-he
 // VM describes a virtual machine. The zero value of each field but Arch is a sensible default.
 type VM struct {
 	Arch      string   // Go's name: amd64 or arm64
+	Firmware  Firmware // the machine's own when zero
 	Kernel    string   // booted directly; without one the firmware looks for a boot medium among the disks
 	Initrd    string   // only with Kernel
 	Append    []string // kernel command line, joined by spaces; only with Kernel
@@ -108,6 +109,7 @@ func (v VM) Args() ([]string, error) {
 	if v.NoReboot {
 		args = append(args, "-no-reboot")
 	}
+	args = append(args, v.Firmware.args()...)
 	args = append(args, kernel...)
 	args = append(args, disks...)
 	// The root bus of a PCI Express machine takes no device while it runs; a root port does.
@@ -150,7 +152,7 @@ func CheckDisplay(s string) error {
 }
 
 func (v VM) accelArgs(p platform) ([]string, error) {
-	machine := orDefault(v.Machine, p.machine)
+	machine := v.Firmware.machine(orDefault(v.Machine, p.machine))
 	switch v.Accel {
 	case TCG, "":
 		return []string{"-machine", machine, "-accel", "tcg", "-cpu", p.cpu}, nil

@@ -1,0 +1,128 @@
+package build
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"veneer/boot"
+)
+
+// Outputs beside the images, the kernel and the initramfs.
+const (
+	OutputStore = "store" // an ext4 file system with the store in it
+	OutputUKI   = "uki"   // kernel, initramfs and command line in one EFI program
+	OutputDisk  = "disk"  // a GPT disk that firmware boots
+)
+
+// outputs lists them.
+var outputs = []string{OutputStore, OutputUKI, OutputDisk}
+
+// BootConfig is what firmware finds on a UKI or a disk.
+type BootConfig struct {
+	Cmdline  string   `toml:"cmdline"`        // of the kernel; with Secure Boot the only one that counts
+	Firmware []string `toml:"firmware"`       // FirmwareUEFI, FirmwareBIOS; empty: all that the architecture has
+	Stub     string   `toml:"stub"`           // systemd's; empty: that of the tree, else the host's
+	Splash   string   `toml:"splash"`         // a BMP
+	Free     string   `toml:"free"`           // bytes behind the store for what the machine makes; empty: what the state wants
+	Menu     bool     `toml:"menu"`           // systemd-boot, and the UKI as an entry of its menu
+	Timeout  int      `toml:"timeout"`        // of the menu, seconds; 0: none is shown, but to who holds a key
+	Enroll   string   `toml:"enroll"`         // directory with PK.auth, KEK.auth, db.auth, which the menu offers to firmware in its setup mode
+	Unasked  bool     `toml:"enroll-unasked"` // firmware in its setup mode takes them at the first boot, after a pause
+	Key      string   `toml:"key"`            // signs the UKI for Secure Boot, PEM
+	Cert     string   `toml:"cert"`           // of the key
+}
+
+// What a disk boots from.
+const (
+	FirmwareUEFI = "uefi"
+	FirmwareBIOS = "bios"
+)
+
+// maxCmdline is less than what any boot loader and kernel take.
+const maxCmdline = 2047
+
+// maxTimeout is a day.
+const maxTimeout = 24 * 60 * 60
+
+// boots reports whether a disk is to boot from a kind of firmware.
+func (c *Config) boots(firmware, arch string) bool {
+	if len(c.Boot.Firmware) > 0 {
+		return slices.Contains(c.Boot.Firmware, firmware)
+	}
+	return firmware == FirmwareUEFI || arch == "amd64"
+}
+
+// freeRoom is the room behind the store.
+func (c *Config) freeRoom() int64 {
+	if size, err := boot.ParseSize(c.Boot.Free); err == nil {
+		return size.Bytes
+	}
+	place, err := boot.ParsePlace(c.State.Place)
+	if err != nil || !c.State.Create || place.Kind != boot.StateOnDevice || place.On.Device.Kind != boot.ByPartLabel {
+		return 0
+	}
+	if size, err := boot.ParseSize(c.State.Size); err == nil {
+		return size.Bytes
+	}
+	return stateBytes
+}
+
+func (c *Config) checkMedia(bad func(key, format string, args ...any)) {
+	for i, o := range c.Outputs {
+		key := fmt.Sprintf("outputs[%d]", i)
+		switch {
+		case o == "iso":
+			bad(key, "%q is not made by this version; it makes %s", o, quoted(outputs))
+		case !slices.Contains(outputs, o):
+			bad(key, "%q is not an output; want %s", o, quoted(outputs))
+		}
+	}
+	b := c.Boot
+	if _, err := boot.ParseCmdline(boot.Config{}, b.Cmdline); err != nil {
+		bad("boot.cmdline", "%w", err)
+	}
+	if len(b.Cmdline) > maxCmdline {
+		bad("boot.cmdline", "%d bytes are more than the %d that a kernel takes", len(b.Cmdline), maxCmdline)
+	}
+	if strings.ContainsFunc(b.Cmdline, func(r rune) bool { return r < ' ' || r > '~' }) {
+		bad("boot.cmdline", "%q holds what is no printable ASCII", b.Cmdline)
+	}
+	for i, f := range b.Firmware {
+		key := fmt.Sprintf("boot.firmware[%d]", i)
+		switch {
+		case f != FirmwareUEFI && f != FirmwareBIOS:
+			bad(key, "%q is neither uefi nor bios", f)
+		case f == FirmwareBIOS && c.Architecture == "arm64":
+			bad(key, "arm64 machines have no BIOS")
+		}
+	}
+	if b.Free != "" {
+		if size, err := boot.ParseSize(b.Free); err != nil || size.Bytes == 0 {
+			bad("boot.free", "%q: want an amount with its unit, such as 512M", b.Free)
+		}
+	}
+	if b.Timeout < 0 || b.Timeout > maxTimeout {
+		bad("boot.timeout", "%d: want seconds, up to %d", b.Timeout, maxTimeout)
+	}
+	if !b.Menu && (b.Timeout != 0 || b.Enroll != "") {
+		bad("boot.menu", "boot.timeout and boot.enroll are of the menu: set boot.menu = true")
+	}
+	if b.Unasked && b.Enroll == "" {
+		bad("boot.enroll-unasked", "there is nothing to enroll: name boot.enroll")
+	}
+	if b.Enroll != "" && b.Key == "" {
+		bad("boot.enroll", "once its keys are enrolled, firmware starts nothing that is not signed: name boot.key and boot.cert")
+	}
+	if (b.Key == "") != (b.Cert == "") {
+		bad("boot.key", "boot.key and boot.cert go together")
+	}
+}
+
+func quoted(words []string) string {
+	q := make([]string, len(words))
+	for i, w := range words {
+		q[i] = fmt.Sprintf("%q", w)
+	}
+	return strings.Join(q, ", ")
+}

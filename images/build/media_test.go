@@ -1,0 +1,110 @@
+package build
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// mediaProject is a project whose outputs firmware could boot.
+func mediaProject(t *testing.T, more string) project {
+	t.Helper()
+	for _, name := range []string{"mkfs.fat", "mmd", "mcopy", "syslinux", "fsck.fat", "sfdisk", "e2fsck"} {
+		if _, err := findTool(name); err != nil {
+			t.Skip(err)
+		}
+	}
+	for _, file := range []string{"/usr/lib/systemd/boot/efi/linuxx64.efi.stub", bootCode} {
+		if _, err := os.Stat(file); err != nil {
+			t.Skipf("%v: .ci/install test", err)
+		}
+	}
+	p := newProject(t, `outputs = ["uki", "disk"]
+[boot]
+cmdline = "console=ttyS0 quiet"
+`+more)
+	kernel := testKernel()
+	copy(kernel, "MZ") // an EFI program
+	write(t, filepath.Join(p.dir, "kernel"), string(kernel))
+	return p
+}
+
+func TestADiskIsTakenByOtherToolsAndIsTheSameEachTime(t *testing.T) {
+	p := mediaProject(t, "menu = true\nkey = \"keys/db.key\"\ncert = \"keys/db.crt\"\nenroll = \"keys\"\n")
+	if _, err := GenerateSecureBootKeys(filepath.Join(p.dir, "keys")); err != nil {
+		t.Fatal(err)
+	}
+	out := p.build(t, nil)
+	run := func(name string, args ...string) string {
+		t.Helper()
+		path, err := findTool(name)
+		if err != nil {
+			path = name
+		}
+		text, err := exec.Command(path, args...).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s %s: %v\n%s", name, strings.Join(args, " "), err, text)
+		}
+		return string(text)
+	}
+	disk := filepath.Join(out, outDisk)
+	if said := run("sfdisk", "--verify", disk); !strings.Contains(said, "No errors") {
+		t.Errorf("sfdisk: %s", said)
+	}
+	table := run("sfdisk", "-d", disk)
+	if !strings.Contains(table, "LegacyBIOSBootable") || !strings.Contains(table, "C12A7328-F81F-11D2-BA4B-00A0C93EC93B") {
+		t.Errorf("the EFI system partition is not told: %s", table)
+	}
+	image := read(t, disk)
+	var parts []string
+	for i, place := range regexp.MustCompile(`start= *(\d+), size= *(\d+)`).FindAllStringSubmatch(table, -1) {
+		start, _ := strconv.Atoi(place[1]) // digits
+		size, _ := strconv.Atoi(place[2])
+		parts = append(parts, filepath.Join(t.TempDir(), strconv.Itoa(i)))
+		write(t, parts[i], string(image[start*512:(start+size)*512]))
+	}
+	if len(parts) != 2 {
+		t.Fatalf("%d partitions, want 2:\n%s", len(parts), table)
+	}
+	esp, store := parts[0], parts[1]
+	run("fsck.fat", "-n", esp)
+	run("e2fsck", "-fn", store)
+	listed := run("mdir", "-i", esp, "-a", "-b", "-/", "::")
+	for _, name := range []string{"::/EFI/BOOT/BOOTX64.EFI", "::/EFI/Linux/test-1.2.efi", "::/loader/keys/auto/db.auth", "::/syslinux/ldlinux.sys", "::/veneer/vmlinuz"} {
+		if !strings.Contains(listed, name) {
+			t.Errorf("%s is missing from the EFI system partition:\n%s", name, listed)
+		}
+	}
+	again := p.build(t, func(s *Spec) { t.Setenv("TZ", "Asia/Tokyo") })
+	for _, name := range []string{outDisk, outUKI} {
+		if !bytes.Equal(read(t, filepath.Join(again, name)), read(t, filepath.Join(out, name))) {
+			t.Errorf("%s differs from build to build", name)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(out, outStore)); err == nil {
+		t.Error("the store was left behind, which was not asked for")
+	}
+}
+
+func TestContradictionsOfBootMediaAreToldWithTheirLine(t *testing.T) {
+	for text, want := range map[string]string{
+		`cmdline = "veneer.wait=soon"`:       "boot.cmdline",
+		`cmdline = "a\nb"`:                   "boot.cmdline",
+		`firmware = ["efi"]`:                 `"efi" is neither`,
+		`key = "k"`:                          "go together",
+		`timeout = 5`:                        "boot.menu = true",
+		"menu = true\nenroll = \"k\"":        "nothing that is not signed",
+		"menu = true\nenroll-unasked = true": "nothing to enroll",
+		`free = "much"`:                      "boot.free",
+	} {
+		_, err := ParseConfig("veneer.toml", []byte("name = \"a\"\nversion = \"1\"\nsource = \"s\"\nkeys.secret = \"k\"\n[boot]\n"+text))
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "veneer.toml:") {
+			t.Errorf("%s: %v; want an error with %q and its line", text, err, want)
+		}
+	}
+}
