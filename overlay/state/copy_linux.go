@@ -159,6 +159,16 @@ func (d *Dir) trees(part string) []string {
 	return []string{part}
 }
 
+// copiedUpper reports whether a copy of a part, in dir, is what trees takes of an upper.
+func (d *Dir) copiedUpper(dir, part string) bool {
+	kind, _, _ := strings.Cut(part, "/")
+	if kind != dataDir {
+		return kind != identityDir
+	}
+	names, err := d.names(path.Join(dir, part), 2)
+	return err == nil && slices.Equal(names, []string{FilesDir, StampDir})
+}
+
 func (d *Dir) copySnapshot(ctx context.Context, dir int, temp string, spec SnapshotSpec, s *Snapshot) error {
 	c := &snapshotCopy{ctx: ctx, root: dir, copier: entry.Copier{Marks: true}, snapshot: s, progress: spec.Progress, now: spec.Now, links: map[[2]uint64]string{}}
 	c.reflink = d.canReflink(dir)
@@ -556,6 +566,11 @@ func (d *Dir) stage(ctx context.Context, o *operation, orders *Orders) error {
 		unix.Close(src)
 		if err != nil {
 			return fmt.Errorf("copy %s of the snapshot %s: %w", part, s.Name, err)
+		}
+		if d.copiedUpper(dir, part) { // overlayfs wants a work directory, and no snapshot has one
+			if err := d.mkdir(path.Join(dir, part, WorkDir)); err != nil {
+				return err
+			}
 		}
 	}
 	if err := d.change("syncfs"); err != nil {

@@ -227,6 +227,26 @@ func TestSnapshotsKeepEverythingAndShareWhatTheyCan(t *testing.T) {
 	}
 }
 
+func TestAnUpperThatComesBackHasAWorkDirectory(t *testing.T) {
+	root := memory(t)
+	d := populate(t, root)
+	put(t, root, "data/mixed/fs/x x", "data/mixed/work/")
+	must(t, d.WriteStamp("data/mixed", Stamp{Product: "kiosk", Base: "b1", Serial: "1", Lowers: []string{"t1", "b1"}}))
+	_, err := d.CreateSnapshot(context.Background(), SnapshotSpec{Name: "s", Serial: "1", Boot: "b", Data: true, Identity: true, Now: now})
+	must(t, err)
+	carried(t, d, Request{Kind: Restore, Snapshot: "s"})
+	for _, upper := range []string{"etc/1", "merge/opt", "data/mixed"} {
+		if !d.isDir(upper + "/work") {
+			t.Errorf("%s has no work directory, without which overlayfs mounts nothing", upper)
+		}
+	}
+	for _, plain := range []string{"data/var", "identity"} {
+		if d.isDir(plain + "/work") {
+			t.Errorf("%s is no upper, and has a work directory", plain)
+		}
+	}
+}
+
 func TestASnapshotThatDoesNotFitLeavesNothing(t *testing.T) {
 	root := image(t, "ext4", 64)
 	d := populate(t, root)

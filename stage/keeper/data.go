@@ -211,11 +211,20 @@ func syncFS(dir string) error {
 	return unix.Syncfs(fd)
 }
 
+// replace makes a file whatever was there, the file of an earlier call or half of one. Its name is not durable yet.
 func (s *Keeper) replace(name string, text []byte) error {
 	in, err := entry.OpenRoot(s.path(path.Dir(name)))
 	if err != nil {
 		return err
 	}
 	defer unix.Close(in)
-	return entry.Write(in, path.Base(name), text)
+	final := path.Base(name)
+	temp := tempPrefix + final
+	if err := entry.Remove(in, temp); err != nil {
+		return err
+	}
+	if err := entry.Write(in, temp, text); err != nil {
+		return err
+	}
+	return unix.Renameat(in, temp, in, final)
 }

@@ -184,6 +184,25 @@ func TestAnUpperMeetsAnotherBase(t *testing.T) {
 	}
 }
 
+func TestAnUpperMeetsOneBaseAfterTheOther(t *testing.T) {
+	if !mounttest.InNamespace(t) {
+		return
+	}
+	w := newWorld(t)
+	first := w.spec("1", "1", "")
+	w.upper(first)
+	w.edit(first, func(etc string) { must(t, os.WriteFile(etc+"/both", []byte("mine"), 0o644)) })
+	for i, base := range []string{"2", "3", "4"} {
+		w.write(base+"/etc/both", "new in "+base)
+		if done := w.upper(w.spec(base, "1", "")); done.Merge == nil || done.Merge.Conflict != 1 {
+			t.Errorf("base change %d: %+v, want a merge with a conflict", i+1, done)
+		}
+		if got := w.read("state/etc/1/fs/both.new"); got != "new in "+base {
+			t.Errorf("base change %d left both.new = %q", i+1, got)
+		}
+	}
+}
+
 func TestANewDeploymentBeginsWithTheUpperOfTheFormerOne(t *testing.T) {
 	if !mounttest.InNamespace(t) {
 		return

@@ -33,6 +33,7 @@ type Disk struct {
 	ReadOnly bool   // the guest sees a write-protected disk
 	Snapshot bool   // what the guest writes is thrown away when QEMU ends
 	Serial   string // serial number that the guest sees; not for USB and SD
+	Log      string // a file, there and empty, that gets each write and flush of the guest, in the form of Linux's dm-log-writes; raw only
 }
 
 // ParseDisk reads FILE[,bus=BUS][,format=FORMAT][,serial=TEXT][,readonly][,snapshot], where a comma in a value is written
@@ -112,7 +113,11 @@ func diskArgs(disks []Disk) ([]string, error) {
 			errs = append(errs, err)
 			continue
 		}
-		args = append(args, "-drive", d.drive(i))
+		if d.Log != "" {
+			args = append(args, "-blockdev", d.logged(i))
+		} else {
+			args = append(args, "-drive", d.drive(i))
+		}
 		for _, device := range devices {
 			args = append(args, "-device", device)
 		}
@@ -129,6 +134,13 @@ func (d Disk) drive(i int) string {
 		drive += ",snapshot=on"
 	}
 	return drive
+}
+
+// logged is drive for a disk whose writes are recorded (QEMU's block driver blklogwrites). The log says how long it is at each
+// flush, and each write, so that what was recorded is there whenever QEMU is killed.
+func (d Disk) logged(i int) string {
+	return fmt.Sprintf("driver=blklogwrites,node-name=disk%d,log-super-update-interval=1,file.driver=file,file.filename=%s,log.driver=file,log.filename=%s",
+		i, escape(d.Path), escape(d.Log))
 }
 
 // attach returns the devices that bring disk number i to the guest, and marks in controllers those that it has added.

@@ -33,6 +33,7 @@ func TestArgs(t *testing.T) {
 		{"a disk on every bus on arm64", VM{Arch: "arm64", Disks: everyBus}},
 		{"two disks of a kind share a controller", VM{Arch: "amd64", Disks: []Disk{
 			{Path: "a", Bus: VirtioSCSI}, {Path: "b", Bus: VirtioSCSI}, {Path: "c", Bus: UAS}, {Path: "d", Bus: UAS}, {Path: "e", Bus: AHCI}, {Path: "f", Bus: CDROM}}}},
+		{"a disk whose writes are recorded", VM{Arch: "amd64", Disks: []Disk{{Path: "a,b.img", Log: "a,b.log"}}}},
 		{"a comma in a value is doubled", VM{Arch: "amd64", QMP: "/run/a,b", Disks: []Disk{
 			{Path: "/a,b/c.img", Serial: "x,y", ReadOnly: true, Snapshot: true, Format: "qcow2"}}}},
 	}
