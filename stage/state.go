@@ -69,6 +69,9 @@ func policyOf(cfg boot.Config, man images.Manifest) (policy, error) {
 		p.missing, p.Create = boot.MissingFail, true
 	}
 	if p.place.Kind != boot.NoState {
+		if p.upper.Kind == boot.UpperPersistent {
+			p.rules = rule.OnKeptRoot(p.rules)
+		}
 		return p, nil
 	}
 	if p.upper.Kind == boot.UpperPersistent {
