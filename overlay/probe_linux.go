@@ -46,27 +46,55 @@ var probes = []struct {
 	{"carry an overlay", probeMount},
 }
 
+// probedAttr is what ProbeUpper leaves on a directory that passed: where and by whom it was tried.
+const probedAttr = "trusted.veneer.probed"
+
+// Probed reports whether the directory dir passed ProbeUpper already, on this file system and with this kernel: a mark on it says so,
+// and a copy of it elsewhere is another file system's. Whether it may be written, and has room (ErrNoRoom), is looked at each time.
+func Probed(dir string) (bool, error) {
+	at, st, err := openUpper(dir)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(at)
+	mark := probeMark(&st)
+	have := make([]byte, len(mark)+1)
+	n, err := unix.Fgetxattr(at, probedAttr, have)
+	return err == nil && string(have[:n]) == mark, nil
+}
+
+// openUpper opens a directory that is to hold uppers, if that can be and there is room.
+func openUpper(dir string) (at int, st unix.Statfs_t, err error) {
+	at, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return at, st, &fs.PathError{Op: "probe upper", Path: dir, Err: err}
+	}
+	switch err = unix.Fstatfs(at, &st); {
+	case err != nil:
+		err = &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	case st.Flags&unix.ST_RDONLY != 0:
+		err = fmt.Errorf("upper in %s: the %s there is mounted read-only: %w", dir, fileSystemName(int64(st.Type)), unix.EROFS)
+	case st.Blocks > 0 && st.Bavail*uint64(st.Bsize) < minProbeBytes || st.Files > 0 && st.Ffree < minProbeInodes:
+		err = fmt.Errorf("upper in %s: %w on the %s: %d KiB and %d inodes", dir, ErrNoRoom, fileSystemName(int64(st.Type)), st.Bavail*uint64(st.Bsize)>>10, st.Ffree)
+	default:
+		return at, st, nil
+	}
+	unix.Close(at)
+	return -1, st, err
+}
+
 // ProbeUpper reports whether the directory dir can hold uppers, by trying in a directory of its own below it, which is gone
-// afterwards. The error names the file system, what it cannot do and what to use instead; one that is merely full is ErrNoRoom.
+// afterwards. The error names the file system, what it cannot do and what to use instead; one that is merely full is ErrNoRoom. What
+// passes is marked for Probed.
 //
 // The mount of the last try is seen by nobody outside the caller's mount namespace if that is private.
 func ProbeUpper(dir string) error {
-	at, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	at, st, err := openUpper(dir)
 	if err != nil {
-		return &fs.PathError{Op: "probe upper", Path: dir, Err: err}
+		return err
 	}
 	defer unix.Close(at)
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(at, &st); err != nil {
-		return &fs.PathError{Op: "statfs", Path: dir, Err: err}
-	}
 	name := fileSystemName(int64(st.Type))
-	if st.Flags&unix.ST_RDONLY != 0 {
-		return fmt.Errorf("upper in %s: the %s there is mounted read-only: %w", dir, name, unix.EROFS)
-	}
-	if st.Blocks > 0 && st.Bavail*uint64(st.Bsize) < minProbeBytes || st.Files > 0 && st.Ffree < minProbeInodes {
-		return fmt.Errorf("upper in %s: %w on the %s: %d KiB and %d inodes", dir, ErrNoRoom, name, st.Bavail*uint64(st.Bsize)>>10, st.Ffree)
-	}
 	if err := removeTree(at, probeDir, maxProbeDepth); err != nil {
 		return &fs.PathError{Op: "remove", Path: dir + "/" + probeDir, Err: err}
 	}
@@ -77,8 +105,17 @@ func ProbeUpper(dir string) error {
 		return fmt.Errorf("upper in %s: %w on the %s: %w", dir, ErrNoRoom, name, err)
 	case err != nil:
 		err = fmt.Errorf("upper on %s cannot %s: %w; use ext4, xfs (ftype=1) or btrfs, or veneer.upper=tmpfs", name, what, err)
+	case rerr == nil:
+		_ = unix.Fsetxattr(at, probedAttr, []byte(probeMark(&st)), 0) // without it the next boot tries again
 	}
 	return errors.Join(err, rerr)
+}
+
+// probeMark names this kernel and a file system.
+func probeMark(st *unix.Statfs_t) string {
+	var uts unix.Utsname
+	_ = unix.Uname(&uts) // it has no way to fail
+	return fmt.Sprintf("1 %s %x %x", unix.ByteSliceToString(uts.Release[:]), st.Type, st.Fsid.Val)
 }
 
 // probe makes the scratch directory and tries; what is what could not be done.

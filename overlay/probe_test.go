@@ -102,6 +102,59 @@ func takes(t *testing.T, dir string) {
 	}
 }
 
+// A directory that passed carries a mark, and is tried again only where the mark is not this kernel's and this file system's.
+func TestWhatPassedIsNotTriedAgain(t *testing.T) {
+	if !mounttest.InNamespace(t) {
+		return
+	}
+	dir := formatted(t, "ext4", 32<<20, "mkfs.ext4", "-q")
+	left := filepath.Join(dir, ".veneer-probe")
+	tried := func() bool {
+		t.Helper()
+		if err := os.MkdirAll(left, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		probed, err := overlay.Probed(dir)
+		if err == nil && !probed {
+			err = overlay.ProbeUpper(dir)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = os.Lstat(left)
+		return errors.Is(err, os.ErrNotExist) // a trial begins by removing what an earlier one left
+	}
+	if !tried() || tried() {
+		t.Error("a directory is to be tried once")
+	}
+	mark := make([]byte, 256)
+	n, err := unix.Getxattr(dir, "trusted.veneer.probed", mark)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []string{strings.Replace(string(mark[:n]), "1 ", "1 0.", 1), string(mark[:n-1]), string(mark[:n]) + "0", ""} {
+		if err := unix.Setxattr(dir, "trusted.veneer.probed", []byte(other), 0); err != nil {
+			t.Fatal(err)
+		}
+		if !tried() || tried() {
+			t.Errorf("the mark %q is to be replaced", other)
+		}
+	}
+	fill, err := os.Create(filepath.Join(dir, "fill"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fill.Close()
+	for block := make([]byte, 1<<16); ; {
+		if _, err := fill.Write(block); err != nil {
+			break
+		}
+	}
+	if _, err := overlay.Probed(dir); !errors.Is(err, overlay.ErrNoRoom) {
+		t.Errorf("Probed of what passed and has filled up = %v, want ErrNoRoom", err)
+	}
+}
+
 func TestProbeUpperRefusesTheOthersWithTheRemedy(t *testing.T) {
 	if !mounttest.InNamespace(t) {
 		return

@@ -1,6 +1,8 @@
 package stage
 
 import (
+	"errors"
+	"strings"
 	"time"
 
 	"veneer/boot"
@@ -28,16 +30,27 @@ func setIdentity(r *Runner, m Machine, root, asked string, man images.Manifest) 
 		env.Images = append(env.Images, img.Mount)
 	}
 	done, err := m.Identity(root, state, identity.Complete(man.Identity, state != ""), env)
+	why := ""
 	for _, d := range done {
 		line := d.Name + " = " + string(d.Mode)
 		if d.What != "" {
 			line += ": " + d.What
 		}
 		r.Detailf("%s", line)
-		if d.Err != nil {
-			r.Degrade("the identity is less than was asked for", d.Err.Error())
+		// That nothing is kept because the state is missing, everybody was told.
+		if d.Err != nil && !(r.Record.State.Kind == StateEphemeral && errors.Is(d.Err, identity.ErrNoState)) {
+			why += "; " + d.Err.Error()
 		}
 		r.Record.Identity = append(r.Record.Identity, Identity{Name: d.Name, Mode: string(d.Mode), What: d.What})
 	}
+	if why != "" {
+		if strings.Contains(why, noSpace) {
+			why += "; make room: veneer du, veneer cleanup"
+		}
+		r.Degrade("the identity is less than was asked for", why[2:])
+	}
 	return err
 }
+
+// noSpace is what the kernel says of a full disk.
+const noSpace = "no space left"

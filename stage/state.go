@@ -69,6 +69,9 @@ func policyOf(cfg boot.Config, man images.Manifest) (policy, error) {
 		p.missing, p.Create = boot.MissingFail, true
 	}
 	if p.place.Kind != boot.NoState {
+		if p.upper.Kind == boot.UpperPersistent {
+			p.rules = rule.OnKeptRoot(p.rules)
+		}
 		return p, nil
 	}
 	if p.upper.Kind == boot.UpperPersistent {
@@ -266,7 +269,7 @@ func storeState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy)
 			return err
 		}
 	}
-	return bindState(r, m, from, mount.Restrict{Target: StoreDir, Flags: mount.ReadOnly | mount.NoSuid | mount.NoDev | mount.NoExec | mount.NoAtime})
+	return bindState(ctx, r, m, from, mount.Restrict{Target: StoreDir, Flags: mount.ReadOnly | mount.NoSuid | mount.NoDev | mount.NoExec | mount.NoAtime})
 }
 
 // fileState keeps the state in a file with a file system of its own, on one that cannot hold an upper.
@@ -294,7 +297,7 @@ func fileState(ctx context.Context, r *Runner, m Machine, p policy, dir string) 
 	if _, err := m.GrowFileSystem(stateDevice); err != nil {
 		return err
 	}
-	return bindState(r, m, path.Join(stateDevice, "veneer"))
+	return bindState(ctx, r, m, path.Join(stateDevice, "veneer"))
 }
 
 func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy, dev Device) error {
@@ -372,7 +375,7 @@ func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy
 			return err
 		}
 	}
-	return bindState(r, m, path.Join(stateDevice, p.place.On.Dir))
+	return bindState(ctx, r, m, path.Join(stateDevice, p.place.On.Dir))
 }
 
 // forever is how long a boot waits for a state that it was told to wait for.
@@ -418,13 +421,13 @@ func mountState(r *Runner, m Machine, device, fsType string) error {
 
 // bindState shows the directory of the state at StateMount, without what restricts the mount that it comes from: what is bound from
 // there must be able to hold programs and devices, as any root can.
-func bindState(r *Runner, m Machine, from string, then ...mount.Op) error {
+func bindState(ctx context.Context, r *Runner, m Machine, from string, then ...mount.Op) error {
 	ops := append([]mount.Op{mount.Mkdir{Path: from, Mode: 0o755}, mount.Mkdir{Path: StateMount, Mode: 0o755},
 		mount.Bind{Source: from, Target: StateMount}, mount.Restrict{Target: StateMount, Flags: mount.NoAtime}}, then...)
 	if err := r.apply(m, ops...); err != nil {
 		return err
 	}
-	err := m.ProbeUpper(StateMount)
+	err := m.ProbeUpper(ctx, StateMount)
 	if errors.Is(err, overlay.ErrNoRoom) {
 		// What is there already needs no room, and a reset that was asked for makes some. What needs it, and finds none, fails later.
 		r.Degrade("the state is full", err.Error())

@@ -79,7 +79,7 @@ type StateKeeper interface {
 	GrowFileSystem(mountpoint string) (grew bool, err error)
 
 	// ProbeUpper tries whether a directory can hold an upper, see overlay.ProbeUpper.
-	ProbeUpper(dir string) error
+	ProbeUpper(ctx context.Context, dir string) error
 }
 
 // PartitionSpec says what CreatePartition makes.

@@ -24,6 +24,7 @@ const (
 
 	// What follows is done to disks, by a DiskSpec; no state is open for it.
 	OpModule        = "module"
+	OpProbe         = "probe-upper"
 	OpPartition     = "partition"
 	OpGrowPartition = "grow-partition"
 	OpFormat        = "format"
@@ -91,7 +92,7 @@ type Answer struct {
 var causesOnWire = []struct {
 	name string
 	err  error
-}{{"foreign", ErrForeign}, {"no-space", syscall.ENOSPC}, {"io", syscall.EIO}, {"read-only", syscall.EROFS},
+}{{"foreign", ErrForeign}, {"no-space", syscall.ENOSPC}, {"no-room", overlay.ErrNoRoom}, {"io", syscall.EIO}, {"read-only", syscall.EROFS},
 	{"busy", syscall.EBUSY}, {"no-tool", ErrNoTool}, {"locked", ErrLocked}}
 
 // SetError puts an error into the answer.

@@ -4,11 +4,19 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"veneer/images"
+	"veneer/overlay"
+	"veneer/overlay/mount"
+	"veneer/overlay/mount/mounttest"
 	"veneer/overlay/state"
 	"veneer/stage"
 )
@@ -147,7 +155,10 @@ func TestARequestIsTakenBack(t *testing.T) {
 }
 
 func TestTheVerbsOfAStateRefuseWhatTheyCannotDo(t *testing.T) {
-	persistent, _ := keptMachine(t, stage.StatePersistent)
+	persistent, d := keptMachine(t, stage.StatePersistent)
+	if _, err := d.CreateSnapshot(context.Background(), state.SnapshotSpec{Name: "first", Serial: "1", Now: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
 	none, _ := keptMachine(t, stage.StateNone)
 	lost, _ := keptMachine(t, stage.StateEphemeral)
 	for _, c := range []struct {
@@ -162,6 +173,10 @@ func TestTheVerbsOfAStateRefuseWhatTheyCannotDo(t *testing.T) {
 		{"nothing to undo", persistent, []string{"undo"}, exitFailed, "there is nothing to undo"},
 		{"a number that is none", persistent, []string{"undo", "7"}, exitFailed, "the journal has no number 7"},
 		{"no snapshot of that name", persistent, []string{"snapshot", "restore", "x"}, exitFailed, `there is no snapshot "x"`},
+		{"the whole at once", persistent, []string{"snapshot", "restore", "first", "/"}, exitUsage, "only the next boot can return to the whole"},
+		{"a path in no snapshot", persistent, []string{"snapshot", "restore", "x", "/etc/a"}, exitFailed, `there is no snapshot "x"`},
+		{"an empty path", persistent, []string{"snapshot", "restore", "x", ""}, exitUsage, "the path is empty"},
+		{"a word behind the path", persistent, []string{"snapshot", "restore", "x", "/etc", "/var"}, exitUsage, "at most 3"},
 		{"an unknown scope", persistent, []string{"reset", "--scope", "everything"}, exitUsage, `scope "everything"`},
 		{"an unknown thing to keep", persistent, []string{"reset", "--keep", "passwords"}, exitUsage, `keep "passwords"`},
 		{"a name for the list", persistent, []string{"snapshot", "list", "x"}, exitUsage, `unexpected "x"`},
@@ -175,5 +190,66 @@ func TestTheVerbsOfAStateRefuseWhatTheyCannotDo(t *testing.T) {
 				t.Errorf("veneer %s: exit %d, want %d and %q:\n%s", strings.Join(c.words, " "), code, c.code, c.want, out)
 			}
 		})
+	}
+}
+
+// A path of /etc, an overlay, and one of /var, bound, return to a snapshot on the running machine; a data place that the snapshot
+// has not is refused.
+func TestAPathReturnsToASnapshotAtOnce(t *testing.T) {
+	if !mounttest.InNamespace(t) {
+		return
+	}
+	root, _ := keptMachine(t, stage.StatePersistent)
+	kept := filepath.Join(root, stage.MountsDir, "state")
+	for _, dir := range []string{"base/etc", "etc", "var"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(name, text string) {
+		t.Helper()
+		name = filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("base/etc/motd", "hello")
+	layers := overlay.Layers{Lowers: []string{root + "/base/etc"}, Upper: kept + "/etc/1/fs", Work: kept + "/etc/1/work"}
+	if err := os.Mkdir(layers.Work, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range []mount.Op{mount.Mount{Type: "overlay", Source: "o", Target: root + "/etc", Data: layers.Data()},
+		mount.Mount{Source: kept + "/data/var", Target: root + "/var", Flags: unix.MS_BIND}} {
+		if err := (mount.Kernel{}).Apply(op); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = (mount.Kernel{}).Apply(op.Undo()) })
+	}
+	write("proc/self/mountinfo", "1 0 0:1 / / rw - overlay o rw\n2 1 0:2 / /etc rw - overlay o rw\n3 1 0:3 / /var rw - ext4 /dev/x rw\n")
+	rec := stage.Record{Format: stage.RecordFormat, Deployment: stage.Deployment{Serial: "1"}, State: stage.State{Kind: stage.StatePersistent, Mount: stage.MountsDir + "/state"},
+		Upper: stage.Upper{Kind: "tmpfs", Mount: stage.UpperDir}, Images: []stage.Attached{{Role: images.RoleBase, Name: "b", ID: strings.Repeat("b", 64), Mount: "/base"}},
+		Rules: []stage.Rule{{Path: "/etc", Action: "merge", Form: "overlay", Source: stage.MountsDir + "/state/etc/1"}, {Path: "/var", Action: "persist", Form: "bind", Source: stage.MountsDir + "/state/data/var"}}}
+	write(stage.RecordPath, string(rec.Encode()))
+	say := func(code int, want string, words ...string) {
+		t.Helper()
+		got, out := onMachine(t, root, words...)
+		if got != code || !strings.Contains(out, want) {
+			t.Errorf("veneer %s: exit %d, want %d and %q:\n%s", strings.Join(words, " "), got, code, want, out)
+		}
+	}
+	say(0, "uppers: ", "snapshot", "uppers")
+	say(0, "all: ", "snapshot", "all", "--data")
+	write("etc/motd", "changed")
+	write("etc/newer", "")
+	write("var/lib/app/db", "lost")
+	say(0, "/etc/motd: would be replaced\n/etc/newer: would be removed\n", "snapshot", "restore", "uppers", "/etc", "--dry-run")
+	say(0, `"what": "replaced"`, "snapshot", "restore", "uppers", "/etc/motd", "--json")
+	say(0, "/etc/motd is what it is in uppers", "snapshot", "restore", "uppers", "/etc/motd")
+	say(exitFailed, "/var is not in the snapshot", "snapshot", "restore", "uppers", "/var/lib/app/db")
+	say(0, "/var/lib/app/db: replaced", "snapshot", "restore", "all", "/var/lib")
+	for name, want := range map[string]string{"etc/motd": "hello", "etc/newer": "", "var/lib/app/db": "rows", stage.MountsDir + "/state/data/var/lib/app/db": "rows"} {
+		if text, err := os.ReadFile(filepath.Join(root, name)); err != nil || string(text) != want {
+			t.Errorf("%s has %q, %v; want %q", name, text, err, want)
+		}
 	}
 }

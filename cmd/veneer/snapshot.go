@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"veneer/overlay/changes"
 	"veneer/overlay/state"
 	"veneer/stage/report"
 )
@@ -41,22 +42,26 @@ type snapshotVerb struct {
 func newSnapshot() *cobra.Command {
 	var v snapshotVerb
 	cmd := &cobra.Command{
-		Use:   "snapshot [NAME] | snapshot list | snapshot delete NAME | snapshot restore NAME",
+		Use:   "snapshot [NAME] | snapshot list | snapshot delete NAME | snapshot restore NAME [PATH]",
 		Short: "Make, list, delete and return to generations of what was written",
 		Long: `Snapshot copies every upper as it is now: what was written to /etc, to the root where it is kept, and to the paths of merge rules.
 With --data it takes what persist rules keep, too, and with --identity what tells the machine from its sisters. Blocks are shared
 where the file system can do that (btrfs, xfs); elsewhere what has not changed since the last snapshot is shared with it. Whether
 there is room is known before anything is copied.
 
-restore puts a copy of the snapshot in the place of what is there now, at the next boot; 'veneer undo' takes that back. list shows
-the snapshots, delete deletes one. A snapshot of a blessed boot is good: one that a machine may return to by itself.`,
+restore puts a copy of the snapshot in the place of what is there now, at the next boot; 'veneer undo' takes that back. With a PATH
+it returns to the snapshot for that path and all below it, at once: what was changed or deleted since comes back, file by file, each as
+a whole, and what is newer is removed. That is not undone: make a snapshot before.
+
+list shows the snapshots, delete deletes one. A snapshot of a blessed boot is good: one that a machine may return to by itself.`,
 		Example: `  veneer snapshot before-upgrade
   veneer snapshot list --json
   veneer snapshot restore before-upgrade
+  veneer snapshot restore before-upgrade /etc/ssh --dry-run
   veneer snapshot delete before-upgrade`,
-		Args: args(cobra.MaximumNArgs(2)),
+		Args: args(cobra.MaximumNArgs(3)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			word, name, err := snapshotWords(args)
+			word, name, path, err := snapshotWords(args)
 			if err != nil {
 				return usageError{fmt.Errorf("snapshot: %w", err)}
 			}
@@ -68,6 +73,9 @@ the snapshots, delete deletes one. A snapshot of a blessed boot is good: one tha
 				case "delete":
 					return v.remove(k, out, name)
 				case "restore":
+					if path != "" {
+						return v.restorePath(cmd.Context(), k, out, name, path)
+					}
 					return v.restore(cmd.Context(), k, out, name)
 				}
 				return v.create(cmd.Context(), k, out, name)
@@ -83,26 +91,33 @@ the snapshots, delete deletes one. A snapshot of a blessed boot is good: one tha
 }
 
 // snapshotWords tells what the words ask for: a name makes a snapshot, unless it is one of the other three.
-func snapshotWords(args []string) (word, name string, err error) {
+func snapshotWords(args []string) (word, name, path string, err error) {
 	if len(args) == 0 {
-		return "", "", nil
+		return "", "", "", nil
 	}
-	switch args[0] {
+	most := 1
+	switch word = args[0]; word {
 	case "list":
-		if len(args) > 1 {
-			return "", "", fmt.Errorf("unexpected %q", args[1])
-		}
-		return "list", "", nil
 	case "delete", "restore":
-		if len(args) != 2 {
-			return "", "", fmt.Errorf("%s: want the name of a snapshot", args[0])
+		if len(args) < 2 {
+			return "", "", "", fmt.Errorf("%s: want the name of a snapshot", word)
 		}
-		return args[0], args[1], state.CheckSnapshotName(args[1])
+		if name, most = args[1], 2; word == "restore" && len(args) > 2 {
+			path, most = args[2], 3
+			if path == "" {
+				return "", "", "", errors.New("restore: the path is empty")
+			}
+		}
+	default:
+		word, name = "", args[0]
 	}
-	if len(args) > 1 {
-		return "", "", fmt.Errorf("unexpected %q", args[1])
+	if len(args) > most {
+		return "", "", "", fmt.Errorf("unexpected %q", args[most])
 	}
-	return "", args[0], state.CheckSnapshotName(args[0])
+	if word != "list" {
+		err = state.CheckSnapshotName(name)
+	}
+	return word, name, path, err
 }
 
 func (v *snapshotVerb) create(ctx context.Context, k *keptState, w io.Writer, name string) error {
@@ -193,4 +208,55 @@ func (v *snapshotVerb) restore(ctx context.Context, k *keptState, w io.Writer, n
 	return v.print(w, map[string]string{"id": r.ID, "snapshot": name}, func(w io.Writer) {
 		fmt.Fprintf(w, "Filed as %s: the next boot returns to %s. 'veneer undo' takes it back until that boot is blessed.\n", r.ID, name)
 	})
+}
+
+// restoredReport is what was done for one path, for programs.
+type restoredReport struct {
+	Snapshot string             `json:"snapshot"`
+	Path     string             `json:"path"`
+	DryRun   bool               `json:"dry-run"`
+	Changes  []changes.Restored `json:"changes"`
+}
+
+// restorePath returns to a snapshot for one path, at once.
+func (v *snapshotVerb) restorePath(ctx context.Context, k *keptState, w io.Writer, name, path string) error {
+	if _, err := k.Snapshot(name); err != nil {
+		return err
+	}
+	r, m, err := machineOf(v.root)
+	if err != nil {
+		return err
+	}
+	p, err := m.Reach(absolute(v.root, path))
+	if err != nil {
+		return err
+	}
+	if p == "/" {
+		return usageError{fmt.Errorf("snapshot: only the next boot can return to the whole: veneer snapshot restore %s", name)}
+	}
+	if err := r.Against(m, v.root, name); err != nil {
+		return err
+	}
+	done, failed := m.Restore(ctx, v.root, p, v.dryRun)
+	if errors.Is(failed, changes.ErrNotAtOnce) {
+		return fmt.Errorf("%w; 'veneer snapshot restore %s' returns to the whole at the next boot, as far as the snapshot has it", failed, name)
+	}
+	for i := range done {
+		done[i].Path = printable(done[i].Path)
+	}
+	if failed != nil && len(done) == 0 {
+		return failed
+	}
+	return errors.Join(v.print(w, restoredReport{name, printable(p), v.dryRun, done}, func(w io.Writer) {
+		if len(done) == 0 {
+			fmt.Fprintf(w, "%s is what it is in %s.\n", printable(p), name)
+		}
+		would := ""
+		if v.dryRun {
+			would = "would be "
+		}
+		for _, c := range done {
+			fmt.Fprintf(w, "%s: %s%s\n", c.Path, would, c.What)
+		}
+	}), failed)
 }

@@ -178,6 +178,32 @@ func TestDocumentationAndExamplesAreTrue(t *testing.T) {
 	}
 }
 
+// The document of identities shows what the examples have: the files are the source, the document quotes them whole.
+func TestTheDocumentOfIdentitiesQuotesTheExamples(t *testing.T) {
+	text, err := os.ReadFile("../../docs/identity.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(text)
+	for _, name := range []string{"kiosk", "live-stick", "cloud-vm", "device"} {
+		example, err := os.ReadFile("../../examples/" + name + ".toml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, section, found := strings.Cut(string(example), "\n[identity]")
+		section, _, _ = strings.Cut(section, "\n\n")
+		if !found {
+			t.Errorf("examples/%s.toml has no [identity]", name)
+		}
+		_, quoted, _ := strings.Cut(doc, "(../examples/"+name+".toml)")
+		_, quoted, _ = strings.Cut(quoted, "```toml\n[identity]")
+		quoted, _, _ = strings.Cut(quoted, "\n```")
+		if diff := cmp.Diff(section, quoted); diff != "" {
+			t.Errorf("docs/identity.md against examples/%s.toml (-example +document):\n%s", name, diff)
+		}
+	}
+}
+
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(smallest))
 	f.Add([]byte(smallest + "[[layers]]\nname = \"a\"\nsource = \"x\"\nallow = [\"acl\"]\n[kernel]\nmodules = {policy = \"list\", list = [\"loop\"]}\n"))

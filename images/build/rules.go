@@ -183,9 +183,6 @@ func (s stack) fstabFits(rules []rule.Rule) error {
 	return errors.Join(errs...)
 }
 
-// packageDatabases say which packages are installed.
-var packageDatabases = []string{"/var/lib/dpkg", "/var/lib/rpm", "/var/lib/pacman", "/usr/lib/sysimage/rpm", "/lib/apk/db", "/usr/lib/apk/db"}
-
 // databaseRules keep a package database with the files that it speaks of: on a volatile root a kept database would list packages
 // whose files are gone after the next boot, and lack those of a new base.
 func (b *builder) databaseRules(s stack, rules []rule.Rule) []rule.Rule {
@@ -193,7 +190,7 @@ func (b *builder) databaseRules(s stack, rules []rule.Rule) []rule.Rule {
 		return nil
 	}
 	var added []rule.Rule
-	for _, db := range packageDatabases {
+	for _, db := range rule.Databases {
 		_, e := s.lookup(db[1:])
 		if e == nil || !e.isDir() {
 			continue

@@ -174,7 +174,7 @@ func TestFormatMakesWhatGrowsToTheWholeDevice(t *testing.T) {
 				t.Errorf("Format() of what was made = %v, want ErrForeign", err)
 			}
 			dir := mounted(t, dev, fsType)
-			if err := m.ProbeUpper(dir); err != nil {
+			if err := m.ProbeUpper(t.Context(), dir); err != nil {
 				t.Error(err)
 			}
 			if err := m.Format(t.Context(), "/", dev, fsType, "again"); !errors.Is(err, unix.EBUSY) {

@@ -206,5 +206,11 @@ func (m *Machine) CheckRoot(root, asked string) (string, error) {
 	return overlay.CheckRoot(root, asked)
 }
 
-// ProbeUpper implements stage.StateKeeper.
-func (m *Machine) ProbeUpper(dir string) error { return overlay.ProbeUpper(dir) }
+// ProbeUpper implements stage.StateKeeper. The trial is the keeper's: it is made once.
+func (m *Machine) ProbeUpper(ctx context.Context, dir string) error {
+	probed, err := overlay.Probed(dir)
+	if err == nil && !probed {
+		_, err = m.onDisk(ctx, stage.OpProbe, stage.DiskSpec{Root: dir})
+	}
+	return err
+}

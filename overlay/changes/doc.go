@@ -1,5 +1,5 @@
 // Package changes tells what was written over a verified base: which paths differ and how, who supplies a path and what that
-// hides, and what fills the space.
+// hides, and what fills the space. Restore gives a path back what a snapshot has of it, on the running system.
 //
 // It guarantees that a comparison costs time in proportion to the upper and not to the base; that it sees what overlayfs shows
 // (whiteouts, opaque and renamed directories, files of which only the metadata was copied up); that no link, mount or name

@@ -78,10 +78,14 @@ func (m *Machine) owner(p string) (*Source, *Foreign) {
 			s = &m.Sources[i]
 		}
 	}
+	var deepest *Foreign
 	for i, f := range m.Foreign {
-		if within(p, f.Path) && (s == nil || len(f.Path) > len(s.Mount) || f.Path == s.Mount && s.Mount != "/") {
-			return nil, &m.Foreign[i]
+		if within(p, f.Path) && (s == nil || len(f.Path) > len(s.Mount) || f.Path == s.Mount && s.Mount != "/") && (deepest == nil || len(f.Path) > len(deepest.Path)) {
+			deepest = &m.Foreign[i]
 		}
+	}
+	if deepest != nil {
+		return nil, deepest
 	}
 	return s, nil
 }

@@ -267,15 +267,21 @@ func TestASeedThatCannotBeReplacedIsNotCredited(t *testing.T) {
 	b := newBed(t)
 	seed := Setting{RandomSeed, Persist}
 	b.boot(b.store(), seed)
-	// A directory with something in it cannot be replaced by a rename, and root may write anywhere else.
-	if err := errors.Join(os.Remove(filepath.Join(b.state, "platform")), os.MkdirAll(filepath.Join(b.state, ".random-seed.veneer/x"), 0o755)); err != nil {
+	broken := b.store()
+	broken.before = func() error { return errCut }
+	if got := b.boot(broken, seed); !strings.HasPrefix(got, "stirred in, not credited; (random-seed: write ") {
+		t.Error(got)
+	}
+	b.expect(strings.Join(b.sys.said, "; "), "mix 33 bytes, credit 0; mix 545 bytes, credit 0")
+	// One of another size is replaced by a rename. A directory with something in it cannot be, and root may write anywhere else.
+	if err := errors.Join(os.Truncate(filepath.Join(b.state, "random-seed"), seedSize-1), os.MkdirAll(filepath.Join(b.state, ".random-seed.veneer/x"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	b.sys.said = nil
 	if got := b.boot(b.store(), seed); !strings.HasPrefix(got, "stirred in, not credited; (random-seed: write ") {
 		t.Error(got)
 	}
-	b.expect(strings.Join(b.sys.said, "; "), "mix 545 bytes, credit 0")
+	b.expect(strings.Join(b.sys.said, "; "), "mix 544 bytes, credit 0")
 }
 
 func TestAnUnreadyKernelMakesNoSeedOutOfNothing(t *testing.T) {

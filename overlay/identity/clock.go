@@ -47,8 +47,12 @@ func (a *applier) clock(mode Mode) (string, error) {
 			what = "set forward from " + now.UTC().Format(time.RFC3339) + " to " + least.UTC().Format(time.RFC3339) + ", " + why
 		}
 	}
-	if mode == Persist && a.store != nil {
+	switch {
+	case mode != Persist || a.store == nil:
+	case stamp.IsZero():
 		err = a.store.write(storedClock, nil, 0o600)
+	default: // durable when the file system pleases: until then the older one is true as well
+		err = a.store.fail("set time", storedClock, unix.UtimesNanoAt(a.store.fd, storedClock, nil, unix.AT_SYMLINK_NOFOLLOW))
 	}
 	return what, err
 }

@@ -27,7 +27,8 @@ const (
 //
 //   - the old one is stirred in without credit, so that what follows is made of it too
 //   - the new one is made of the kernel's randomness and of the old, and is durable in its place
-//   - only then the old one is credited: no seed is ever credited twice, wherever the power is cut
+//   - only then the old one is credited: no seed is ever credited twice, wherever the power is cut. A cut in the middle of the
+//     write leaves a mix of both, neither of which was
 //
 // A seed that was written on another platform came with a copied disk and is not credited; nor is anything in the base, where
 // every machine has the same.
@@ -87,7 +88,12 @@ func (s *Store) rotateSeed(env Env) (string, error) {
 	hash.Write(old)
 	hash.Write(seed)
 	hash.Sum(seed[:seedSize-sha256.Size]) // its last bytes: never less random than the old one
-	if err := s.write(storedSeed, seed, 0o600); err != nil {
+	if len(old) == seedSize {
+		err = s.renew(storedSeed, seed)
+	} else {
+		err = s.write(storedSeed, seed, 0o600)
+	}
+	if err != nil {
 		return "stirred in, not credited", err
 	}
 	if !ours {

@@ -183,6 +183,9 @@ func (p *planner) entry(at place, name string, b *besider) (stays bool, err erro
 		u = &node{kind: whiteout, dir: -1}
 	} else if err := p.acceptable(u); err != nil {
 		return false, err
+	} else if u.kind != dir && p.spec.owned(path) {
+		p.report(path, KeptLocal, "the machine's identity")
+		return true, nil
 	}
 	if u.kind == dir && u.marks.Opaque && p.old == nil && kindOf(n) == dir {
 		p.report(path, KeptLocal, "it hides what the base has in it, and "+noteTwoWay)

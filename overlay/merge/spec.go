@@ -19,6 +19,9 @@ type Spec struct {
 	OldEntries string   // directory with the old base's files that are merged by entry, see SaveEntries; empty when not known
 	Entries    []string // globs of further files to be merged by entry, relative to Path
 
+	// Owned are globs of files, in the system, that somebody else has the last word on: what the upper has there stays as it is.
+	Owned []string
+
 	// Owns claims that files have the number of a user or group; nil stands for always.
 	Owns func(id string, group bool) bool
 }
@@ -33,6 +36,17 @@ var (
 
 // maxActions bounds the memory of a plan.
 const maxActions = 1 << 18
+
+// owned claims that a path of the merged directory is left alone.
+func (s *Spec) owned(p string) bool {
+	full := path.Join("/", s.Path, p)
+	for _, glob := range s.Owned {
+		if ok, _ := path.Match(glob, full); ok {
+			return true
+		}
+	}
+	return false
+}
 
 // form finds how a path is merged by entry.
 func (s *Spec) form(p string) (Form, bool) {

@@ -218,13 +218,15 @@ func (s *Keeper) replace(name string, text []byte) error {
 		return err
 	}
 	defer unix.Close(in)
-	final := path.Base(name)
-	temp := tempPrefix + final
+	temp := tempPrefix + path.Base(name)
 	if err := entry.Remove(in, temp); err != nil {
 		return err
 	}
 	if err := entry.Write(in, temp, text); err != nil {
 		return err
 	}
-	return unix.Renameat(in, temp, in, final)
+	if err := unix.Renameat(in, temp, in, path.Base(name)); err != nil {
+		return err
+	}
+	return unix.Fsync(in)
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"veneer/overlay"
+	"veneer/overlay/entry"
 	"veneer/overlay/merge"
 	"veneer/overlay/mount"
 	"veneer/overlay/mount/mounttest"
@@ -200,6 +201,55 @@ func TestAnUpperMeetsOneBaseAfterTheOther(t *testing.T) {
 		if got := w.read("state/etc/1/fs/both.new"); got != "new in "+base {
 			t.Errorf("base change %d left both.new = %q", i+1, got)
 		}
+	}
+}
+
+// The files of the machine's identity are no conflict, whatever a new base has there; and a change of a layer alone is told as one.
+func TestAMergeLeavesTheIdentityAloneAndNamesTheImageThatChanged(t *testing.T) {
+	if !mounttest.InNamespace(t) {
+		return
+	}
+	w := newWorld(t)
+	for base, text := range map[string]string{"1": "old", "2": "new"} {
+		for _, name := range []string{"machine-id", "ssh/ssh_host_ed25519_key", "hostname"} {
+			w.write(base+"/etc/"+name, text)
+		}
+	}
+	first := w.spec("1", "1", rule.MergeChange)
+	w.upper(first)
+	w.edit(first, func(etc string) {
+		for _, name := range []string{"machine-id", "ssh/ssh_host_ed25519_key", "hostname"} {
+			must(t, os.WriteFile(filepath.Join(etc, name), []byte("mine"), 0o600))
+		}
+	})
+	w.write("state/identity/hostname", "mine\n")
+	second := w.spec("2", "1", rule.MergeChange)
+	done := w.upper(second)
+	if done.Merge == nil || done.Merge.Conflict != 0 || done.Merge.KeptLocal != 3 || done.Merge.From != first.Base.Base || done.Merge.To != second.Base.Base {
+		t.Errorf("on another base: %+v", done.Merge)
+	}
+	w.edit(second, func(etc string) {
+		for _, name := range []string{"machine-id", "ssh/ssh_host_ed25519_key", "hostname"} {
+			if text, err := os.ReadFile(filepath.Join(etc, name)); err != nil || string(text) != "mine" {
+				t.Errorf("/etc/%s holds %q, %v", name, text, err)
+			}
+			if entry.Exists(unix.AT_FDCWD, filepath.Join(etc, name)+".new") {
+				t.Errorf("/etc/%s.new is there", name)
+			}
+		}
+	})
+	layer := func(id string) stage.UpperSpec {
+		s := second
+		s.Base.Images = []string{second.Base.Base, id}
+		return s
+	}
+	with := strings.Repeat("a", 64)
+	if done := w.upper(layer(with)); done.Merge == nil || done.Merge.To != with || done.Merge.From == done.Merge.To {
+		t.Errorf("with a layer: %+v", done.Merge)
+	}
+	other := strings.Repeat("c", 64)
+	if done := w.upper(layer(other)); done.Merge == nil || done.Merge.From != with || done.Merge.To != other {
+		t.Errorf("with another layer: %+v", done.Merge)
 	}
 }
 

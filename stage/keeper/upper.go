@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,7 @@ import (
 	"veneer/boot"
 	"veneer/overlay"
 	"veneer/overlay/entry"
+	"veneer/overlay/identity"
 	"veneer/overlay/merge"
 	"veneer/overlay/rule"
 	"veneer/overlay/state"
@@ -217,13 +219,24 @@ func (spec upperSpec) memory(images []string) string {
 
 func (spec upperSpec) merging(s *Keeper) merge.Spec {
 	return merge.Spec{Path: spec.Path, Upper: s.path(spec.Dir, state.FilesDir), Scratch: s.path(spec.Dir, state.StampDir, "scratch"),
-		Lowers: spec.Found.At, Entries: spec.Rule.Entries, To: spec.Base.Base}
+		Lowers: spec.Found.At, Entries: spec.Rule.Entries, Owned: s.owned()}
+}
+
+// owned are the files that make the machine's identity. The init, which knows the presets, sets them behind a merge; here the usual
+// ones count, and the hostname where the state keeps one.
+func (s *Keeper) owned() []string {
+	settings := identity.Complete(nil, true)
+	if s.Has(path.Join(stage.IdentityDir, identity.Hostname)) {
+		settings = append(settings, identity.Setting{Name: identity.Hostname, Mode: identity.Persist})
+	}
+	return identity.Owned(settings)
 }
 
 // merge carries an upper over from the base that its stamp names. The record of it stays beside the stamp.
 func (s *Keeper) merge(ctx context.Context, spec upperSpec, have state.Stamp) (*stage.Merge, error) {
 	ms := spec.merging(s)
-	ms.From = have.Base
+	// A plan that a cut has left is of two sets of images, and worth nothing to others with the same base.
+	ms.From, ms.To = setID(have.Lowers), setID(spec.Base.Images)
 	if err := os.MkdirAll(ms.Scratch, 0o700); err != nil {
 		return nil, err
 	}
@@ -241,13 +254,31 @@ func (s *Keeper) merge(ctx context.Context, spec upperSpec, have state.Stamp) (*
 	if err != nil {
 		return nil, err
 	}
+	report.From, report.To = changedImage(have, spec.Stamp())
 	where := path.Join(spec.Dir, state.StampDir, "report.json")
 	if err := s.replace(where, report.Encode()); err != nil {
 		return nil, err
 	}
 	n := report.Counts
-	return &stage.Merge{Path: spec.Path, From: have.Base, To: spec.Base.Base, KeptLocal: n.KeptLocal, TookNew: n.TookNew, Pruned: n.Pruned,
+	return &stage.Merge{Path: spec.Path, From: report.From, To: report.To, KeptLocal: n.KeptLocal, TookNew: n.TookNew, Pruned: n.Pruned,
 		DeletedLocal: n.DeletedLocal, Merged: n.Merged, Conflict: n.Conflict, TypeClash: n.TypeClash, Report: path.Join(stage.RunDir, "state", where)}, nil
+}
+
+// changedImage tells what an upper came from and goes to: the IDs of the bases, or, where they are the same one, those of the topmost
+// image that each stack has alone; a stack that has none, or the same in another order, is known by its set.
+func changedImage(have, want state.Stamp) (from, to string) {
+	if have.Base != want.Base {
+		return have.Base, want.Base
+	}
+	alone := func(of, other []string) string {
+		for i := len(of) - 1; i >= 0; i-- {
+			if !slices.Contains(other, of[i]) {
+				return of[i]
+			}
+		}
+		return setID(of)
+	}
+	return alone(have.Lowers, want.Lowers), alone(want.Lowers, have.Lowers)
 }
 
 // stamped keeps what the next merge needs of this base, and then writes the stamp, which makes the upper this base's.

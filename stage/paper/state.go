@@ -98,7 +98,7 @@ func (p *Machine) GrowFileSystem(mountpoint string) (bool, error) {
 }
 
 // ProbeUpper implements stage.StateKeeper.
-func (p *Machine) ProbeUpper(dir string) error {
+func (p *Machine) ProbeUpper(_ context.Context, dir string) error {
 	p.Say("try whether " + dir + " can hold an upper")
 	return nil
 }

@@ -234,7 +234,7 @@ func (l *lab) make() error {
 			if err := unix.Statfs(mountpoint, &st); err != nil || int64(st.Blocks)*st.Bsize < 300*mib {
 				return fmt.Errorf("it has %d MiB, %w", int64(st.Blocks)*st.Bsize/mib, err)
 			}
-			return errors.Join(found(), l.Modules("overlay"), l.ProbeUpper(mountpoint))
+			return errors.Join(found(), l.Modules("overlay"), l.ProbeUpper(ctx, mountpoint))
 		})
 	})
 	l.step("a state file on a vfat stick", func(ctx context.Context) error {
@@ -262,7 +262,7 @@ func (l *lab) others(ctx context.Context) error {
 			if err == nil && !grew {
 				err = errors.New("it did not grow by the last MiB")
 			}
-			return errors.Join(err, l.ProbeUpper(mountpoint), leave())
+			return errors.Join(err, l.ProbeUpper(ctx, mountpoint), leave())
 		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", fsType, err)
@@ -293,7 +293,7 @@ func (l *lab) stateFile(ctx context.Context, stick, fsType, options string) erro
 		l.Apply(mount.Mount{Type: fsType, Source: stick, Target: at, Data: options})); err != nil {
 		return err
 	}
-	if err := l.ProbeUpper(at); err == nil || !strings.Contains(err.Error(), "upper on "+fsType+" cannot") {
+	if err := l.ProbeUpper(ctx, at); err == nil || !strings.Contains(err.Error(), "upper on "+fsType+" cannot") {
 		return fmt.Errorf("%s as an upper: %w", fsType, err)
 	}
 	spec := stage.FileSpec{Name: "state.img", Label: "STICK", Size: 32 * mib, Max: 160 * mib}
@@ -310,7 +310,7 @@ func (l *lab) stateFile(ctx context.Context, stick, fsType, options string) erro
 			if _, err := l.GrowFileSystem(mountpoint); err != nil {
 				return err
 			}
-			if err := l.ProbeUpper(mountpoint); err != nil {
+			if err := l.ProbeUpper(ctx, mountpoint); err != nil {
 				return err
 			}
 			var st unix.Statfs_t

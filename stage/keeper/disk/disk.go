@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"veneer/overlay"
 	"veneer/overlay/mount"
 	"veneer/stage"
 )
@@ -26,6 +27,8 @@ func (m *Disk) Do(ctx context.Context, op string, s stage.DiskSpec) (done stage.
 	switch op {
 	case stage.OpModule:
 		err = m.Module(ctx, s.Root, s.Name)
+	case stage.OpProbe:
+		err = overlay.ProbeUpper(s.Root)
 	case stage.OpPartition:
 		done.UUID, err = m.CreatePartition(s.Device, s.Partition)
 	case stage.OpGrowPartition:
