@@ -144,20 +144,6 @@ func Rules(settings []Setting, kept Kept) []rule.Rule {
 	return rules
 }
 
-// Owned lists the files of the merged root, as globs, that the state's identity/ has the last word on: what lies there in an upper
-// is no local change, and a merge leaves it alone.
-func Owned(settings []Setting) []string {
-	var globs []string
-	for _, s := range settings {
-		if p := lookup(s.Name); p != nil && s.Mode != Inherit && s.Mode != Ephemeral {
-			for _, f := range p.files {
-				globs = append(globs, "/"+f)
-			}
-		}
-	}
-	return globs
-}
-
 // Contradicted reports the presets that should be gone at the next boot and lie where a rule keeps them.
 func Contradicted(settings []Setting, kept Kept) error {
 	var errs []error

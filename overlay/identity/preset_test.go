@@ -107,13 +107,6 @@ func TestEphemeralContradictsARuleThatKeeps(t *testing.T) {
 	}
 }
 
-func TestWhatTheStateOwnsIsLeftAloneByAMerge(t *testing.T) {
-	got := strings.Join(Owned([]Setting{{MachineID, Persist}, {Hostname, Inherit}, {SSHHostKeys, Persist}, {DBus, Generate}}), " ")
-	if want := "/etc/machine-id /etc/ssh/ssh_host_* /var/lib/dbus/machine-id"; got != want {
-		t.Errorf("Owned() = %s, want %s", got, want)
-	}
-}
-
 func TestErrNoStateCanBeToldApart(t *testing.T) {
 	if err := Check(Setting{Clock, Persist}, false); !errors.Is(err, ErrNoState) {
 		t.Errorf("Check() = %v", err)
