@@ -115,7 +115,7 @@ type Rule struct {
 	Form   string `json:"form"`   // bind or overlay; empty where nothing is mounted from elsewhere
 	Source string `json:"source"` // bind: the directory that is seen at Path; overlay: the one that holds fs and work
 	Upper  string `json:"upper"`  // of an overlay: tmpfs or persistent
-	Origin string `json:"origin"` // who said so: base, site or default
+	Origin string `json:"origin"` // who said so: base or site
 }
 
 // Merge is a base change that was carried into the upper of one path, in numbers of verdicts.

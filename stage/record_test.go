@@ -16,7 +16,7 @@ func persistentRecord() *Record {
 		Upper: Upper{Kind: "persistent", Size: 1 << 30, Mount: MountsDir + "/state/upper"},
 		State: State{Kind: StatePersistent, Reference: "LABEL=STATE", Device: "/dev/vdb1", FileSystem: "ext4", Dir: "/veneer", Mount: MountsDir + "/state", Why: "the manifest asks for it"},
 		Rules: []Rule{
-			{Path: "/etc", Action: "merge", Form: "overlay", Source: MountsDir + "/state/etc/1", Upper: "persistent", Origin: "default"},
+			{Path: "/etc", Action: "merge", Form: "overlay", Source: MountsDir + "/state/etc/1", Upper: "persistent", Origin: "base"},
 			{Path: "/var", Action: "persist", Form: "bind", Source: MountsDir + "/state/data/var", Origin: "base"},
 		},
 		Merges:   []Merge{{Path: "/etc", From: "a", To: "b", KeptLocal: 1, TookNew: 2, Pruned: 3, DeletedLocal: 4, Merged: 5, Conflict: 6, TypeClash: 7, Report: "/run/veneer/state/etc/1/stamp/report.json"}},

@@ -107,7 +107,8 @@ var importers = map[string][]string{
 	"overlay/changes":            {"cmd/veneer", "stage/report"},
 	"stage":                      {"stage/", "cmd/veneer", "initramfs/init", "initramfs/machine", "vmtests/identityinit", "vmtests/diskinit"},
 	"boot/switchroot":            {"initramfs/init"},
-	"overlay/mount/mounttest":    {},
+	"initramfs/machine/disktest": {},
+	"overlay/mount/mounttest":    {"initramfs/machine/disktest"},
 	"overlay/merge/live":         {"cmd/veneer"},
 	"overlay":                    {"stage", "stage/", "initramfs/machine", "cmd/veneer"},
 }

@@ -19,8 +19,8 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/initramfs/machine/disktest"
 	"veneer/initramfs/machine/probe"
-	"veneer/overlay/mount/mounttest"
 	"veneer/stage"
 	keep "veneer/stage/keeper"
 )
@@ -40,26 +40,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// inNamespace is mounttest.InNamespace for tests that take loop devices and a /run of their own.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("loop devices take root: sudo go test ./initramfs/machine")
-	}
-	for _, program := range []string{"mkfs.ext4", "mkfs.btrfs", "mkfs.xfs"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%v: install e2fsprogs, btrfs-progs, xfsprogs", err)
-		}
-	}
-	if !mounttest.InNamespace(t) {
-		return false
-	}
-	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	return true
-}
-
 func testMachine(t *testing.T) *Machine {
 	t.Helper()
 	program, err := os.Executable()
@@ -75,38 +55,6 @@ func testMachine(t *testing.T) *Machine {
 	return m
 }
 
-// disk attaches a sparse file of that size as a loop device.
-func disk(t *testing.T, size int64) string {
-	t.Helper()
-	f, err := os.OpenFile(filepath.Join(t.TempDir(), "disk"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Truncate(size); err != nil {
-		t.Fatal(err)
-	}
-	d, err := images.AttachWritable(f, 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d.Path
-}
-
-func run(t *testing.T, words ...string) string {
-	t.Helper()
-	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%q: %v\n%s", words, err, out)
-	}
-	return string(out)
-}
-
 // mounted mounts a device for the rest of the test.
 func mounted(t *testing.T, device, fsType string) string {
 	t.Helper()
@@ -116,29 +64,6 @@ func mounted(t *testing.T, device, fsType string) string {
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, 0) })
 	return dir
-}
-
-// poke changes bytes of a device.
-func poke(t *testing.T, device string, at int64, b []byte) {
-	t.Helper()
-	f, err := os.OpenFile(device, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if at < 0 {
-		end, err := f.Seek(0, 2)
-		if err != nil {
-			t.Fatal(err)
-		}
-		at += end
-	}
-	if _, err := f.WriteAt(b, at); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Sync(); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // growsExt4 reports whether this process may make an ext4 larger; PID 1 may.
@@ -154,12 +79,12 @@ func growsExt4(t *testing.T) bool {
 var stateSystems = map[string]int64{"ext4": 64 * mib, "btrfs": 256 * mib, "xfs": 320 * mib}
 
 func TestFormatMakesWhatGrowsToTheWholeDevice(t *testing.T) {
-	if !inNamespace(t) {
+	if !disktest.InNamespace(t) {
 		return
 	}
 	for fsType, size := range stateSystems {
 		t.Run(fsType, func(t *testing.T) {
-			m, dev := testMachine(t), disk(t, size)
+			m, dev := testMachine(t), disktest.Loop(t, size)
 			if d, err := m.LookAt(dev); err != nil || !d.Empty || d.FileSystem != "" || d.Size != size {
 				t.Errorf("LookAt() at nothing = %+v, %v", d, err)
 			}
@@ -194,7 +119,7 @@ func TestFormatMakesWhatGrowsToTheWholeDevice(t *testing.T) {
 }
 
 func TestAFileSystemGrowsByALot(t *testing.T) {
-	if !inNamespace(t) {
+	if !disktest.InNamespace(t) {
 		return
 	}
 	for fsType, size := range stateSystems {
@@ -227,7 +152,7 @@ func TestAFileSystemGrowsByALot(t *testing.T) {
 			if err := f.Truncate(4 * size); err != nil {
 				t.Fatal(err)
 			}
-			run(t, "losetup", "-c", d.Path)
+			disktest.Run(t, "losetup", "-c", d.Path)
 			if grew, err := m.GrowFileSystem(dir); !grew || err != nil {
 				t.Errorf("GrowFileSystem() = %v, %v; want it to grow", grew, err)
 			}
@@ -243,7 +168,7 @@ func TestAFileSystemGrowsByALot(t *testing.T) {
 }
 
 func TestFormatLeavesAloneWhatHoldsAnything(t *testing.T) {
-	if !inNamespace(t) {
+	if !disktest.InNamespace(t) {
 		return
 	}
 	m := testMachine(t)
@@ -252,32 +177,32 @@ func TestFormatLeavesAloneWhatHoldsAnything(t *testing.T) {
 		fill func(t *testing.T, dev string)
 		says string
 	}{
-		{"vfat", func(t *testing.T, dev string) { run(t, "mkfs.vfat", dev) }, "it holds vfat"},
-		{"swap", func(t *testing.T, dev string) { run(t, "mkswap", dev) }, "it holds swap"},
-		{"a partition table", func(t *testing.T, dev string) { run(t, "sh", "-c", "echo 'label: gpt' | sfdisk -q "+dev) }, "it holds gpt"},
+		{"vfat", func(t *testing.T, dev string) { disktest.Run(t, "mkfs.vfat", dev) }, "it holds vfat"},
+		{"swap", func(t *testing.T, dev string) { disktest.Run(t, "mkswap", dev) }, "it holds swap"},
+		{"a partition table", func(t *testing.T, dev string) { disktest.Run(t, "sh", "-c", "echo 'label: gpt' | sfdisk -q "+dev) }, "it holds gpt"},
 		{"the end of a partition table", func(t *testing.T, dev string) {
-			run(t, "sh", "-c", "echo 'label: gpt' | sfdisk -q "+dev)
-			poke(t, dev, 0, make([]byte, mib))
+			disktest.Run(t, "sh", "-c", "echo 'label: gpt' | sfdisk -q "+dev)
+			disktest.Poke(t, dev, 0, make([]byte, mib))
 		}, "a partition table lies at its end"},
 		{"LUKS", func(t *testing.T, dev string) {
-			run(t, "sh", "-c", "echo key | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 "+dev+" -")
+			disktest.Run(t, "sh", "-c", "echo key | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 "+dev+" -")
 		}, "it holds crypto_LUKS"},
-		{"a RAID of the old kind", func(t *testing.T, dev string) { poke(t, dev, -64<<10, []byte("\xfc\x4e\x2b\xa9")) }, "RAID"},
-		{"something unknown", func(t *testing.T, dev string) { poke(t, dev, 300<<10, []byte("x")) }, "neither empty nor anything known"},
+		{"a RAID of the old kind", func(t *testing.T, dev string) { disktest.Poke(t, dev, -64<<10, []byte("\xfc\x4e\x2b\xa9")) }, "RAID"},
+		{"something unknown", func(t *testing.T, dev string) { disktest.Poke(t, dev, 300<<10, []byte("x")) }, "neither empty nor anything known"},
 		{"two things", func(t *testing.T, dev string) {
-			run(t, "mkfs.btrfs", "-q", dev)
-			poke(t, dev, 1024+0x38, []byte("\x53\xef"))
-			poke(t, dev, 1024+0x28, []byte("\x01"))
+			disktest.Run(t, "mkfs.btrfs", "-q", dev)
+			disktest.Poke(t, dev, 1024+0x38, []byte("\x53\xef"))
+			disktest.Poke(t, dev, 1024+0x28, []byte("\x01"))
 		}, "ext4 and btrfs"},
 		{"a file system that covers the place of a mark, with a mark", func(t *testing.T, dev string) {
-			run(t, "mkfs.ext4", "-q", dev)
-			poke(t, dev, -probe.MarkSize, probe.Mark(128*mib))
+			disktest.Run(t, "mkfs.ext4", "-q", dev)
+			disktest.Poke(t, dev, -probe.MarkSize, probe.Mark(128*mib))
 		}, "it holds ext4"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dev := disk(t, 128*mib)
+			dev := disktest.Loop(t, 128*mib)
 			tt.fill(t, dev)
-			before := run(t, "sha256sum", dev)
+			before := disktest.Run(t, "sha256sum", dev)
 			err := m.Format(t.Context(), "/", dev, "ext4", "x")
 			if err == nil || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("Format() = %v, want a refusal that says %q", err, tt.says)
@@ -285,7 +210,7 @@ func TestFormatLeavesAloneWhatHoldsAnything(t *testing.T) {
 			if tt.name != "two things" && !errors.Is(err, stage.ErrForeign) {
 				t.Errorf("Format() = %v, want ErrForeign", err)
 			}
-			if after := run(t, "sha256sum", dev); after != before {
+			if after := disktest.Run(t, "sha256sum", dev); after != before {
 				t.Error("the device was changed")
 			}
 		})
@@ -303,7 +228,7 @@ func TestFormatLeavesAloneWhatHoldsAnything(t *testing.T) {
 // TestFormatThatWasCutOffIsMadeAnew takes away the power between any two steps, and in mkfs, after which anything may be on the
 // device but the mark is.
 func TestFormatThatWasCutOffIsMadeAnew(t *testing.T) {
-	if !inNamespace(t) {
+	if !disktest.InNamespace(t) {
 		return
 	}
 	const size = 320 * mib
@@ -311,21 +236,21 @@ func TestFormatThatWasCutOffIsMadeAnew(t *testing.T) {
 	for fsType := range stateSystems {
 		for name, cut := range map[string]func(dev string){
 			"before mkfs": func(string) {},
-			"in mkfs":     func(dev string) { poke(t, dev, 40<<10, bytes.Repeat([]byte("half"), 100<<10)) },
+			"in mkfs":     func(dev string) { disktest.Poke(t, dev, 40<<10, bytes.Repeat([]byte("half"), 100<<10)) },
 			"in mkfs, behind the superblock of another": func(dev string) {
-				run(t, "mkfs.btrfs", "-q", "-f", "-b", fmt.Sprint(size-2*mib), dev)
-				poke(t, dev, -probe.MarkSize, probe.Mark(size))
+				disktest.Run(t, "mkfs.btrfs", "-q", "-f", "-b", fmt.Sprint(size-2*mib), dev)
+				disktest.Poke(t, dev, -probe.MarkSize, probe.Mark(size))
 			},
 			"behind mkfs": func(dev string) {
 				if err := m.Format(t.Context(), "/", dev, fsType, "made"); err != nil {
 					t.Fatal(err)
 				}
-				poke(t, dev, -probe.MarkSize, probe.Mark(size))
+				disktest.Poke(t, dev, -probe.MarkSize, probe.Mark(size))
 			},
 		} {
 			t.Run(fsType+" "+name, func(t *testing.T) {
-				dev := disk(t, size)
-				poke(t, dev, -probe.MarkSize, probe.Mark(size))
+				dev := disktest.Loop(t, size)
+				disktest.Poke(t, dev, -probe.MarkSize, probe.Mark(size))
 				cut(dev)
 				if d, err := m.LookAt(dev); err != nil || !d.Empty || d.FileSystem != "" {
 					t.Errorf("LookAt() = %+v, %v; want it empty", d, err)
@@ -343,7 +268,7 @@ func TestFormatThatWasCutOffIsMadeAnew(t *testing.T) {
 }
 
 func TestAMissingProgramIsNamedWithItsPackage(t *testing.T) {
-	if !inNamespace(t) {
+	if !disktest.InNamespace(t) {
 		return
 	}
 	root := t.TempDir()
@@ -352,19 +277,19 @@ func TestAMissingProgramIsNamedWithItsPackage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err := testMachine(t).Format(t.Context(), root, disk(t, 64*mib), "xfs", "x")
+	err := testMachine(t).Format(t.Context(), root, disktest.Loop(t, 64*mib), "xfs", "x")
 	if !errors.Is(err, stage.ErrNoTool) || !strings.Contains(err.Error(), "mkfs.xfs: put the Debian package xfsprogs") {
 		t.Errorf("Format() = %v, want ErrNoTool that names the package", err)
 	}
 }
 
 func TestCheckRunsNothingOnACleanFileSystem(t *testing.T) {
-	if !inNamespace(t) {
+	if !disktest.InNamespace(t) {
 		return
 	}
 	m := testMachine(t)
 	for fsType, size := range stateSystems {
-		dev := disk(t, size)
+		dev := disktest.Loop(t, size)
 		if err := m.Format(t.Context(), "/", dev, fsType, "clean"); err != nil {
 			t.Fatal(err)
 		}
@@ -383,16 +308,16 @@ func TestCheckRunsNothingOnACleanFileSystem(t *testing.T) {
 }
 
 func TestCheckRepairsAsFarAsItMay(t *testing.T) {
-	if !inNamespace(t) {
+	if !disktest.InNamespace(t) {
 		return
 	}
 	m := testMachine(t)
 	broken := func(t *testing.T, commands ...string) string {
 		t.Helper()
-		dev := disk(t, 64*mib)
-		run(t, "mkfs.ext4", "-q", dev)
+		dev := disktest.Loop(t, 64*mib)
+		disktest.Run(t, "mkfs.ext4", "-q", dev)
 		for _, c := range append([]string{"mkdir a", "mkdir b"}, commands...) {
-			run(t, "debugfs", "-w", "-R", c, dev)
+			disktest.Run(t, "debugfs", "-w", "-R", c, dev)
 		}
 		return dev
 	}
@@ -422,16 +347,16 @@ func TestCheckRepairsAsFarAsItMay(t *testing.T) {
 	})
 	t.Run("a torn superblock", func(t *testing.T) {
 		dev := broken(t)
-		poke(t, dev, 1024+0x78, []byte("torn"))
+		disktest.Poke(t, dev, 1024+0x78, []byte("torn"))
 		c, err := m.Check(t.Context(), "/", dev, "ext4", stage.CheckSpec{Repair: boot.FsckYes})
 		if err != nil || !strings.Contains(c.Why, "checksum of its superblock") || !c.Repaired {
 			t.Errorf("Check() = %+v, %v; want it repaired", c, err)
 		}
 	})
 	t.Run("a vfat that was pulled out", func(t *testing.T) {
-		dev := disk(t, 64*mib)
-		run(t, "mkfs.vfat", "-F32", dev)
-		poke(t, dev, 0x41, []byte{1})
+		dev := disktest.Loop(t, 64*mib)
+		disktest.Run(t, "mkfs.vfat", "-F32", dev)
+		disktest.Poke(t, dev, 0x41, []byte{1})
 		c, err := m.Check(t.Context(), "/", dev, "vfat", stage.CheckSpec{})
 		if err != nil || !c.Repaired {
 			t.Errorf("Check() = %+v, %v; want the dirty bit gone", c, err)
@@ -443,7 +368,7 @@ func TestCheckRepairsAsFarAsItMay(t *testing.T) {
 }
 
 func TestAStateFileIsMadeOnceAndGrows(t *testing.T) {
-	if !inNamespace(t) {
+	if !disktest.InNamespace(t) {
 		return
 	}
 	m, dir := testMachine(t), t.TempDir()
@@ -455,7 +380,7 @@ func TestAStateFileIsMadeOnceAndGrows(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !growsExt4(t) { // what the caller would do once it is mounted
-			run(t, "resize2fs", "-f", dev)
+			disktest.Run(t, "resize2fs", "-f", dev)
 		}
 		at := t.TempDir()
 		if err := unix.Mount(dev, at, "ext4", 0, ""); err != nil {
@@ -535,7 +460,7 @@ func TestAStateFileIsMadeOnceAndGrows(t *testing.T) {
 }
 
 func TestAKeeperThatIsToldToLeaveOffLeavesNothing(t *testing.T) {
-	if !inNamespace(t) {
+	if !disktest.InNamespace(t) {
 		return
 	}
 	m, root := testMachine(t), t.TempDir()
@@ -544,20 +469,20 @@ func TestAKeeperThatIsToldToLeaveOffLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	run(t, "sh", "-c", "cp -L /bin/sh /bin/sleep "+root+"/bin && cp -L --parents $(ldd /bin/sh /bin/sleep | grep -o '/lib[^ :]*' | sort -u) "+root)
+	disktest.Run(t, "sh", "-c", "cp -L /bin/sh /bin/sleep "+root+"/bin && cp -L --parents $(ldd /bin/sh /bin/sleep | grep -o '/lib[^ :]*' | sort -u) "+root)
 	slow := "#!/bin/sh\nsleep 987654\n"
 	if err := os.WriteFile(filepath.Join(root, "sbin/mkfs.ext4"), []byte(slow), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	dev := disk(t, 64*mib)
-	before := run(t, "cat", "/proc/self/mountinfo")
+	dev := disktest.Loop(t, 64*mib)
+	before := disktest.Run(t, "cat", "/proc/self/mountinfo")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	err := m.Format(ctx, root, dev, "ext4", "x")
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Format() = %v, want the deadline", err)
 	}
-	if after := run(t, "cat", "/proc/self/mountinfo"); after != before {
+	if after := disktest.Run(t, "cat", "/proc/self/mountinfo"); after != before {
 		t.Errorf("mounts were left:\n%s\nbefore:\n%s", after, before)
 	}
 	if out, err := exec.Command("pgrep", "-f", "sleep 987654").Output(); err == nil {

@@ -3,7 +3,6 @@ package machine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 
 	"veneer/overlay"
@@ -22,22 +21,11 @@ type stateDir struct {
 	owner stage.Owner
 }
 
-// OpenState implements stage.Machine. A state that is new is taken over; one of another product is left alone.
+// OpenState implements stage.Machine.
 func (m *Machine) OpenState(at string, owner stage.Owner) (stage.StateDir, error) {
-	d, err := state.Open(at)
+	d, err := stage.OpenDir(at, owner)
 	if err != nil {
 		return nil, err
-	}
-	who := state.Owner{Product: owner.Product}
-	origin, why, err := d.Origin(who)
-	switch {
-	case err == nil && origin == state.Foreign:
-		err = fmt.Errorf("the state is another's: %s: %w", why, stage.ErrForeign)
-	case err == nil && origin == state.Fresh:
-		err = d.Adopt(who)
-	}
-	if err != nil {
-		return nil, errors.Join(err, d.Close())
 	}
 	m.program = owner.Keeper
 	return &stateDir{Dir: d, m: m, at: at, owner: owner}, nil

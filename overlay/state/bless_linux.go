@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -176,4 +177,29 @@ func (d *Dir) writeAttempts(a attempts) error {
 	}
 	_, err = unix.Pwrite(fd, []byte(text), 0)
 	return d.wrap("write", attemptsFile, err)
+}
+
+// Health gathers what Decide wants to know.
+func (d *Dir) Health() (Health, error) {
+	b, err := d.Blessed()
+	if err != nil {
+		b = Blessing{}
+	}
+	h := Health{Attempts: d.Attempts(), Blessed: b.Boot != ""}
+	all, _, err := d.Snapshots()
+	if err != nil {
+		return h, err
+	}
+	for _, s := range slices.Backward(all) {
+		if s.Good {
+			h.Snapshots = append(h.Snapshots, s.Name)
+		}
+	}
+	entries, _, err := d.Journal()
+	for _, e := range entries {
+		if e.Number > b.Entry && e.Kind == Restore && e.From == "init" {
+			h.Tried = append(h.Tried, e.Why)
+		}
+	}
+	return h, err
 }

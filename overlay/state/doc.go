@@ -9,5 +9,7 @@
 //
 // It does not mount, does not decide what the rules are (the caller passes Places), and knows nothing of the merge.
 //
-// overlay/entry and images/canonical sit below it, stage, initramfs/machine and cmd/veneer above. PID 1 links it.
+// overlay/entry and images/canonical sit below it, stage, initramfs/machine and cmd/veneer above. PID 1 links what
+// every boot needs of it: the format, stamps, the count of boots, and looks that tell whether there is more to do. The rest runs in
+// the keeper.
 package state

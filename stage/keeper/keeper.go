@@ -25,23 +25,11 @@ type Keeper struct {
 	filled []string // what Data has given back so far of what a reset took
 }
 
-// Open opens the state directory at a path. A state that is new is taken over; one of another product is left alone, with
-// stage.ErrForeign.
+// Open opens the state directory at a path, as stage.OpenDir does.
 func Open(at string, owner stage.Owner) (*Keeper, error) {
-	d, err := state.Open(at)
+	d, err := stage.OpenDir(at, owner)
 	if err != nil {
 		return nil, err
-	}
-	who := state.Owner{Product: owner.Product}
-	origin, why, err := d.Origin(who)
-	switch {
-	case err == nil && origin == state.Foreign:
-		err = fmt.Errorf("the state is another's: %s: %w", why, stage.ErrForeign)
-	case err == nil && origin == state.Fresh:
-		err = d.Adopt(who)
-	}
-	if err != nil {
-		return nil, errors.Join(err, d.Close())
 	}
 	return &Keeper{Dir: d, at: at, owner: owner}, nil
 }

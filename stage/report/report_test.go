@@ -53,7 +53,7 @@ func kept() *Report {
 	r := good()
 	r.Record.State = stage.State{Kind: stage.StatePersistent, Reference: "LABEL=STATE", Device: "/dev/vda2", FileSystem: "ext4", Dir: "veneer", Mount: "/run/initramfs/veneer/state"}
 	r.Rules = []stage.Rule{
-		{Path: "/etc", Action: "merge", Form: "overlay", Source: "/run/initramfs/veneer/state/etc/12", Upper: "persistent", Origin: "default"},
+		{Path: "/etc", Action: "merge", Form: "overlay", Source: "/run/initramfs/veneer/state/etc/12", Upper: "persistent", Origin: "base"},
 		{Path: "/opt", Action: "mask", Origin: "site"},
 		{Path: "/var", Action: "persist", Form: "bind", Source: "/run/initramfs/veneer/state/data/var", Origin: "base"},
 	}

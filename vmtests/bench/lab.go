@@ -58,31 +58,22 @@ var treePackages = map[string]string{
 	liveTree:     "initramfs-tools,live-boot,live-boot-initramfs-tools,overlayroot",
 }
 
-// Prepare makes what is missing, in this order, and returns the peers whose names are in only, or all:
-//   - the trees, by mmdebstrap; the first gets the programs that tell the time
+// Prepare makes the base and its kernel, and of the peers whose names are in only, or all, of those that which takes, what is missing:
+//   - the base's tree, by mmdebstrap, with the programs that tell the time; then those that lend their initramfs
 //   - the base image, and the medium: one ext4 file system with the base where each live system looks for it
-//   - each peer's initramfs, by the peer's own tool
-//   - Veneer's outputs, by `veneer build`
-func (l *Lab) Prepare(ctx context.Context, only string) ([]Peer, error) {
-	if err := os.MkdirAll(l.Dir, 0o755); err != nil {
+//   - each peer's initramfs, by the peer's own tool; Veneer's outputs, by `veneer build`
+func (l *Lab) Prepare(ctx context.Context, only string, which func(name string) bool) ([]Peer, error) {
+	if err := l.makeTree(ctx, baseTree); err != nil {
 		return nil, err
-	}
-	for _, tree := range []string{baseTree, ordinaryTree, liveTree} {
-		if err := l.makeTree(ctx, tree); err != nil {
-			return nil, err
-		}
 	}
 	releases, err := os.ReadDir(l.path(baseTree, "lib/modules"))
 	if err != nil || len(releases) != 1 {
 		return nil, fmt.Errorf("want one kernel in %s, got %d (%v); remove it", l.path(baseTree), len(releases), err)
 	}
 	l.release = releases[0].Name()
-	if err := errors.Join(l.makeBase(ctx), l.makeMedium(ctx), l.makePlainDisk(ctx)); err != nil {
-		return nil, err
-	}
 	var peers []Peer
 	for _, recipe := range recipes {
-		if only != "" && !contains(only, recipe.name) {
+		if only != "" && !contains(only, recipe.name) || !which(recipe.name) {
 			continue
 		}
 		peer, err := recipe.make(ctx, l)
@@ -135,6 +126,9 @@ func remove(path string) error {
 }
 
 func (l *Lab) makeTree(ctx context.Context, tree string) error {
+	if err := os.MkdirAll(l.Dir, 0o755); err != nil {
+		return err
+	}
 	return l.once(tree, func(part string) error {
 		_, err := output(ctx, "mmdebstrap", "-q", "--variant=minbase", "--include="+basePackages+","+treePackages[tree], "bookworm", part)
 		if err != nil || tree != baseTree {
@@ -169,6 +163,9 @@ func (l *Lab) makeBase(ctx context.Context) error {
 }
 
 func (l *Lab) makeMedium(ctx context.Context) error {
+	if err := l.makeBase(ctx); err != nil {
+		return err
+	}
 	return l.once("medium.img", func(part string) error {
 		content := part + ".d"
 		defer os.RemoveAll(content)

@@ -39,7 +39,6 @@ var told = regexp.MustCompile(`BENCH uptime=([0-9.]+) available=(\d+) writable=(
 // Measure boots every peer to every moment, rounds times. A round goes through all peers before the next one begins, so
 // that a busy spell of the host does not fall on one peer alone.
 func (l *Lab) Measure(ctx context.Context, peers []Peer, accel qemu.Accel, rounds int) ([]Sample, error) {
-	l.warnIfBusy()
 	for _, peer := range peers {
 		if !peer.Settles {
 			continue
@@ -49,7 +48,7 @@ func (l *Lab) Measure(ctx context.Context, peers []Peer, accel qemu.Accel, round
 		for i := range first.Disks {
 			first.Disks[i].Snapshot = false
 		}
-		if _, err := l.boot(ctx, first, Merged, accel); err != nil {
+		if _, err := l.boot(ctx, first, Ready, accel); err != nil {
 			return nil, fmt.Errorf("first boot of %s: %w", peer.Name, err)
 		}
 	}
@@ -111,13 +110,12 @@ type Build struct {
 	Seconds []float64
 }
 
-// TimeBuilds times `veneer build` against bare mksquashfs on the same tree, in turns. It is left out when no peer needs
-// `veneer build`.
-func (l *Lab) TimeBuilds(ctx context.Context, peers []Peer, rounds int) ([]Build, error) {
-	builds := []Build{{Title: "bare mksquashfs"}, {Title: "veneer build"}}
-	if !anyVeneer(peers) {
-		return nil, nil
+// TimeBuilds times `veneer build` against bare mksquashfs on the same tree, in turns.
+func (l *Lab) TimeBuilds(ctx context.Context, rounds int) ([]Build, error) {
+	if err := l.makeTree(ctx, baseTree); err != nil {
+		return nil, err
 	}
+	builds := []Build{{Title: "bare mksquashfs"}, {Title: "veneer build"}}
 	bare := l.path("time.squashfs")
 	defer os.Remove(bare)
 	for range rounds {
@@ -137,15 +135,6 @@ func (l *Lab) TimeBuilds(ctx context.Context, peers []Peer, rounds int) ([]Build
 		}
 	}
 	return builds, os.RemoveAll(l.path("timed"))
-}
-
-func anyVeneer(peers []Peer) bool {
-	for _, peer := range peers {
-		if strings.HasPrefix(peer.Name, "veneer") {
-			return true
-		}
-	}
-	return false
 }
 
 // warnIfBusy tells when other programs would be measured too: under TCG the guest's clock goes on while QEMU waits for a CPU.

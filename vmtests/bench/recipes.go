@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +12,8 @@ import (
 	"veneer/vmtests/qemu"
 )
 
-// recipes tells how each peer is made, in the order of the table. The first is the one that ratios refer to.
+// recipes tells how each peer is made, in the order of the table. The first is the one that ratios refer to. veneer-state has a
+// table of its own, against veneer.
 var recipes = []struct {
 	name string
 	make func(context.Context, *Lab) (Peer, error)
@@ -19,7 +21,7 @@ var recipes = []struct {
 	{"floor", makeFloor},
 	{"veneer-unverified", makeUnverified},
 	{"veneer", makeVerified},
-	{"veneer-state", makeState},
+	{statePeer, makeState},
 	{"systemd-verity", makeSystemdVerity},
 	{"dracut", makeDracut},
 	{"live-boot", makeLiveBoot},
@@ -27,7 +29,16 @@ var recipes = []struct {
 	{"plain", makePlain},
 }
 
-func (l *Lab) medium() qemu.Disk { return qemu.Disk{Path: l.path("medium.img"), Snapshot: true} }
+const statePeer = "veneer-state"
+
+func everyPeer(string) bool { return true }
+
+func volatile(name string) bool { return name != statePeer }
+
+// medium returns the disk that the live systems boot from.
+func (l *Lab) medium(ctx context.Context) (qemu.Disk, error) {
+	return qemu.Disk{Path: l.path("medium.img"), Snapshot: true}, l.makeMedium(ctx)
+}
 
 // makeFloor packs busybox and just the modules that this VM needs.
 func makeFloor(ctx context.Context, l *Lab) (Peer, error) {
@@ -51,7 +62,8 @@ func makeFloor(ctx context.Context, l *Lab) (Peer, error) {
 		_, err := output(ctx, "sh", "-c", `cd "$1" && find . | cpio -o -H newc --quiet | zstd -19 -q -o "$2"`, "sh", dir, part)
 		return err
 	})
-	return Peer{Title: "busybox floor (checks nothing)", Initrd: l.path("floor.img"), Disks: []qemu.Disk{l.medium()}}, err
+	medium, mediumErr := l.medium(ctx)
+	return Peer{Title: "busybox floor (checks nothing)", Initrd: l.path("floor.img"), Disks: []qemu.Disk{medium}}, errors.Join(err, mediumErr)
 }
 
 // copyModules copies modules and what they depend on, named so that the order of names is the order of loading.
@@ -81,13 +93,17 @@ func (l *Lab) copyModules(ctx context.Context, to string, modules ...string) err
 // volatile overlay on it. The root hash comes from the command line, unsigned.
 func makeSystemdVerity(ctx context.Context, l *Lab) (Peer, error) {
 	const name = "systemd-verity.img"
+	medium, err := l.medium(ctx)
+	if err != nil {
+		return Peer{}, err
+	}
 	if err := l.dracut(ctx, name, "systemd systemd-veritysetup systemd-initrd", "dm-verity",
 		"--install", "/lib/systemd/systemd-volatile-root",
 		"--include", "/lib/systemd/system/systemd-volatile-root.service", "/lib/systemd/system/systemd-volatile-root.service"); err != nil {
 		return Peer{}, err
 	}
 	var said string
-	err := l.once("base.hash", func(part string) (err error) {
+	err = l.once("base.hash", func(part string) (err error) {
 		said, err = output(ctx, "veritysetup", "format", l.path("base.squashfs"), part)
 		if err != nil {
 			return err
@@ -106,15 +122,15 @@ func makeSystemdVerity(ctx context.Context, l *Lab) (Peer, error) {
 		Title: "systemd verity + volatile overlay (dracut)", Verified: true, Initrd: l.path(name),
 		Append: []string{"systemd.verity=1", "roothash=" + string(hash), "systemd.verity_root_data=/dev/vdb", "systemd.verity_root_hash=/dev/vdc",
 			"root=/dev/mapper/root", "rootfstype=squashfs", "ro", "systemd.volatile=overlay"},
-		Disks: []qemu.Disk{l.medium(), {Path: l.path("base.squashfs"), ReadOnly: true}, {Path: l.path("base.hash"), ReadOnly: true}},
+		Disks: []qemu.Disk{medium, {Path: l.path("base.squashfs"), ReadOnly: true}, {Path: l.path("base.hash"), ReadOnly: true}},
 	}, err
 }
 
 func makeDracut(ctx context.Context, l *Lab) (Peer, error) {
 	const name = "dracut-live.img"
-	err := l.dracut(ctx, name, "dmsquash-live", "")
-	return Peer{Title: "dracut dmsquash-live", Initrd: l.path(name), Disks: []qemu.Disk{l.medium()},
-		Append: []string{"root=live:LABEL=LIVE", "rd.live.image", "rd.live.overlay.overlayfs=1"}}, err
+	medium, err := l.medium(ctx)
+	return Peer{Title: "dracut dmsquash-live", Initrd: l.path(name), Disks: []qemu.Disk{medium},
+		Append: []string{"root=live:LABEL=LIVE", "rd.live.image", "rd.live.overlay.overlayfs=1"}}, errors.Join(err, l.dracut(ctx, name, "dmsquash-live", ""))
 }
 
 // dracut makes an initramfs for any machine, less what no live system on a disk needs.
@@ -132,27 +148,31 @@ func (l *Lab) dracut(ctx context.Context, name, modules, drivers string, more ..
 	})
 }
 
-func makeLiveBoot(_ context.Context, l *Lab) (Peer, error) {
-	initrd, err := l.initrd(liveTree)
-	return Peer{Title: "live-boot", Initrd: initrd, Disks: []qemu.Disk{l.medium()}, Append: []string{"boot=live"}}, err
+func makeLiveBoot(ctx context.Context, l *Lab) (Peer, error) {
+	medium, mediumErr := l.medium(ctx)
+	initrd, err := l.initrd(ctx, liveTree)
+	return Peer{Title: "live-boot", Initrd: initrd, Disks: []qemu.Disk{medium}, Append: []string{"boot=live"}}, errors.Join(mediumErr, err)
 }
 
-func makeOverlayroot(_ context.Context, l *Lab) (Peer, error) {
-	initrd, err := l.initrd(liveTree)
+func makeOverlayroot(ctx context.Context, l *Lab) (Peer, error) {
+	initrd, err := l.initrd(ctx, liveTree)
 	return Peer{Title: "overlayroot over ext4", Initrd: initrd, Disks: []qemu.Disk{{Path: l.path("plain.img"), Snapshot: true}},
 		// With ro the overlay itself would stay read-only until something remounts it.
-		Append: []string{"root=LABEL=PLAIN", "rw", "overlayroot=tmpfs"}}, err
+		Append: []string{"root=LABEL=PLAIN", "rw", "overlayroot=tmpfs"}}, errors.Join(err, l.makePlainDisk(ctx))
 }
 
-func makePlain(_ context.Context, l *Lab) (Peer, error) {
-	initrd, err := l.initrd(ordinaryTree)
+func makePlain(ctx context.Context, l *Lab) (Peer, error) {
+	initrd, err := l.initrd(ctx, ordinaryTree)
 	return Peer{Title: "plain ext4 root (no overlay)", Initrd: initrd, Disks: []qemu.Disk{{Path: l.path("plain.img"), Snapshot: true}},
-		Append: []string{"root=LABEL=PLAIN", "rw"}}, err
+		Append: []string{"root=LABEL=PLAIN", "rw"}}, errors.Join(err, l.makePlainDisk(ctx))
 }
 
 // initrd returns the initramfs that the packages of a tree have made when they were installed. It must be for the kernel
 // of the base, or its modules do not load.
-func (l *Lab) initrd(tree string) (string, error) {
+func (l *Lab) initrd(ctx context.Context, tree string) (string, error) {
+	if err := l.makeTree(ctx, tree); err != nil {
+		return "", err
+	}
 	path := l.path(tree, "boot", "initrd.img-"+l.release)
 	if _, err := os.Stat(path); err != nil {
 		return "", fmt.Errorf("%w; the trees are of different days, remove %s", err, l.Dir)

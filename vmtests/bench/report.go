@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,12 +19,17 @@ type Row struct {
 	Available float64 // KiB at Merged
 }
 
-// Report is the outcome of a bench.
+// Section is a part of bench.md. A run that measures some parts leaves the others as they were.
+type Section struct {
+	Title string
+	Text  string
+}
+
+// Report is the outcome of the boots.
 type Report struct {
 	Machine string
 	Rounds  int
 	Rows    []Row // the first is the one that ratios refer to
-	Builds  []Build
 }
 
 func summarize(peers []Peer, samples []Sample) []Row {
@@ -61,20 +67,63 @@ func median(values []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
-// Write writes bench.md and bench.svg to dir.
-func (r Report) Write(dir string) error {
+const (
+	reportHead = "# Bench\n\nMade by `make bench`; `go run ./vmtests/bench -only PART,...` measures anew what it names and leaves the rest.\n"
+
+	bootTitle  = "Boot"
+	buildTitle = "Making the base image"
+	stateTitle = "A boot with a state against a volatile one"
+)
+
+// sectionTitles are the sections of bench.md in their order.
+func sectionTitles() []string {
+	titles := []string{bootTitle, buildTitle, stateTitle}
+	for _, g := range gauges {
+		titles = append(titles, g.Title)
+	}
+	return titles
+}
+
+// place puts sections into the text of bench.md, each in the place of the one of its title. What has no title that is known goes.
+func place(text string, sections []Section) string {
+	have := map[string]string{}
+	for _, part := range strings.Split(text, "\n## ")[1:] {
+		title, body, _ := strings.Cut(part, "\n")
+		have[title] = strings.Trim(body, "\n") + "\n"
+	}
+	for _, s := range sections {
+		have[s.Title] = strings.Trim(s.Text, "\n") + "\n"
+	}
+	var b strings.Builder
+	b.WriteString(reportHead)
+	for _, title := range sectionTitles() {
+		if body, ok := have[title]; ok {
+			fmt.Fprintf(&b, "\n## %s\n\n%s", title, body)
+		}
+	}
+	return b.String()
+}
+
+// write puts sections into bench.md of dir, and writes the picture, if there is one.
+func write(dir string, sections []Section, picture string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return errors.Join(
-		os.WriteFile(filepath.Join(dir, "bench.md"), []byte(r.Markdown()), 0o644),
-		os.WriteFile(filepath.Join(dir, "bench.svg"), []byte(r.SVG()), 0o644))
+	name := filepath.Join(dir, "bench.md")
+	text, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.WriteFile(name, []byte(place(string(text), sections)), 0o644); err != nil || picture == "" {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "bench.svg"), []byte(picture), 0o644)
 }
 
-// Markdown returns the report as a table.
-func (r Report) Markdown() string {
+// section returns the report as a table.
+func (r Report) section(title, about string) Section {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Boot bench\n\nThe same Debian, kernel and virtual machine for every row; medians of %d boots, rounds interleaved.\n%s.\n\n", r.Rounds, r.Machine)
+	fmt.Fprintf(&b, "%s Medians of %d boots, rounds interleaved.\n%s.\n\n", about, r.Rounds, r.Machine)
 	b.WriteString("Times are the guest's uptime: when the first program of the merged root runs, and when systemd has reached\n" +
 		"`multi-user.target` (another boot). Memory is `MemAvailable` at the first of them. The ratio is to the first row.\n\n")
 	b.WriteString("| initramfs | verified | size | merged root | ratio | memory then | multi-user | ratio |\n|---|---|---:|---:|---:|---:|---:|---:|\n")
@@ -86,14 +135,17 @@ func (r Report) Markdown() string {
 		fmt.Fprintf(&b, "| %s | %s | %.1f MB | %.2f s | %.2f | %.0f MiB | %.1f s | %.2f |\n", row.Peer.Title, verified, float64(row.Bytes)/1e6,
 			row.Merged, ratio(row.Merged, r.Rows[0].Merged), row.Available/1024, row.Ready, ratio(row.Ready, r.Rows[0].Ready))
 	}
-	if len(r.Builds) > 0 {
-		b.WriteString("\n| making the base image | time | ratio |\n|---|---:|---:|\n")
-		for _, build := range r.Builds {
-			fmt.Fprintf(&b, "| %s | %.1f s | %.2f |\n", build.Title, median(build.Seconds), ratio(median(build.Seconds), median(r.Builds[0].Seconds)))
-		}
+	return Section{title, b.String()}
+}
+
+// buildSection returns what making an image takes, as a table.
+func buildSection(builds []Build, rounds int) Section {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Of the bench's Debian tree. Medians of %d, in turns.\n\n| made with | time | ratio |\n|---|---:|---:|\n", rounds)
+	for _, build := range builds {
+		fmt.Fprintf(&b, "| %s | %.1f s | %.2f |\n", build.Title, median(build.Seconds), ratio(median(build.Seconds), median(builds[0].Seconds)))
 	}
-	b.WriteString("\nMade by `make bench`.\n")
-	return b.String()
+	return Section{buildTitle, b.String()}
 }
 
 func ratio(value, base float64) float64 {

@@ -31,12 +31,53 @@ func example(t *testing.T) Report {
 		{"floor", Merged, 100, 0}, {"slow", Merged, 8, 700 * 1024}, {"floor", Ready, 12, 0}, {"slow", Ready, 20, 0},
 		{"floor", Merged, 1, 900 * 1024}, {"slow", Merged, 8, 800 * 1024},
 	}
-	return Report{Machine: "A machine", Rounds: 3, Rows: summarize(peers, samples),
-		Builds: []Build{{"bare", []float64{10, 20, 30}}, {"full", []float64{21, 22, 23}}}}
+	return Report{Machine: "A machine", Rounds: 3, Rows: summarize(peers, samples)}
 }
 
-func TestReportIsATableOfMedians(t *testing.T) {
-	golden(t, "bench.md", example(t).Markdown())
+func TestReportIsTablesOfMedians(t *testing.T) {
+	gauge := gauges[0].section([]Figure{{"ext4", "local=200, base=1000", []float64{9, 8, 30}}, {"xfs", "", []float64{1}}}, "on a host", 3)
+	builds := buildSection([]Build{{"bare", []float64{10, 20, 30}}, {"full", []float64{21, 22, 23}}}, 3)
+	golden(t, "bench.md", place("", []Section{gauge, builds, example(t).section(bootTitle, "Boots.")}))
+}
+
+func TestAPartThatIsMeasuredAnewTakesItsOwnPlace(t *testing.T) {
+	build, state := Section{buildTitle, "slow\n"}, Section{stateTitle, "a table\n\nand more\n"}
+	text := place("# An older head\n\n## Forgotten\n\nx\n", []Section{state, build})
+	text = place(text, []Section{{buildTitle, "quick\n"}})
+	want := reportHead + "\n## " + buildTitle + "\n\nquick\n\n## " + stateTitle + "\n\na table\n\nand more\n"
+	if diff := cmp.Diff(want, text); diff != "" {
+		t.Errorf("place() (-want +got):\n%s", diff)
+	}
+}
+
+func TestFiguresComeOutOfTheWordsOfABenchmark(t *testing.T) {
+	said := "goos: linux\nBenchmarkMerge/local=200/base=1000-2 \t 5\t 12500000 ns/op\t 3.5 plan-ms\nBenchmarkReset/ext4-2 1 91.5 reset-ms\nPASS\n"
+	for unit, want := range map[string][]Figure{
+		"ns/op":    {{Case: "local=200, base=1000", Millis: []float64{12.5}}},
+		"reset-ms": {{Case: "ext4", Millis: []float64{91.5 / 1e6}}},
+	} {
+		got, err := parseBench(said, unit, 1e6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", unit, diff)
+		}
+	}
+	if _, err := parseBench("--- SKIP: BenchmarkReset\nPASS\n", "ns/op", 1); err == nil {
+		t.Error("a benchmark that was skipped has figures")
+	}
+}
+
+func TestEachPartIsAWordThatIsUnderstood(t *testing.T) {
+	for _, g := range gauges {
+		if got, err := wantedParts(g.Part); err != nil || len(got) != 1 {
+			t.Errorf("wantedParts(%q) = %v, %v", g.Part, got, err)
+		}
+	}
+	if _, err := wantedParts("merge,speed"); err == nil {
+		t.Error("a part that is not there is not refused")
+	}
 }
 
 func TestReportIsAPictureThatIsWellFormed(t *testing.T) {

@@ -27,8 +27,8 @@ func makeUnverified(ctx context.Context, l *Lab) (Peer, error) {
 	return l.veneerPeer("Veneer without verification", "veneer-unverified-out", false, "veneer.verify=none"), err
 }
 
-// makeState keeps /etc, /var and /home in the store. The first boot, which makes the state, is not measured: all others begin with
-// what it left, on a machine that lost its power then.
+// makeState keeps /etc, /var and /home in the store. The first boot, to multi-user.target, makes the state and what systemd makes
+// once; it is not measured. All others begin with what it left, on a machine that lost its power then.
 func makeState(ctx context.Context, l *Lab) (Peer, error) {
 	const out = "veneer-state-out"
 	if err := l.veneerBuild(ctx, out, stateConfig); err != nil {

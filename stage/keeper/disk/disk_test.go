@@ -7,106 +7,26 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"veneer/images"
+	"veneer/initramfs/machine/disktest"
 	"veneer/initramfs/machine/probe"
-	"veneer/overlay/mount/mounttest"
 	"veneer/stage"
 )
 
 const mib = 1 << 20
 
-// inNamespace is mounttest.InNamespace for tests that take loop devices and a /run of their own.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("loop devices take root: sudo go test ./stage/keeper/disk")
-	}
-	for _, program := range []string{"mkfs.ext4", "mkfs.btrfs", "mkfs.xfs"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%v: install e2fsprogs, btrfs-progs, xfsprogs", err)
-		}
-	}
-	if !mounttest.InNamespace(t) {
-		return false
-	}
-	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	return true
-}
-
-// disk attaches a sparse file of that size as a loop device.
-func disk(t *testing.T, size int64) string {
-	t.Helper()
-	f, err := os.OpenFile(filepath.Join(t.TempDir(), "disk"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Truncate(size); err != nil {
-		t.Fatal(err)
-	}
-	d, err := images.AttachWritable(f, 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d.Path
-}
-
-func run(t *testing.T, words ...string) string {
-	t.Helper()
-	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%q: %v\n%s", words, err, out)
-	}
-	return string(out)
-}
-
-// poke changes bytes of a device.
-func poke(t *testing.T, device string, at int64, b []byte) {
-	t.Helper()
-	f, err := os.OpenFile(device, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if at < 0 {
-		end, err := f.Seek(0, 2)
-		if err != nil {
-			t.Fatal(err)
-		}
-		at += end
-	}
-	if _, err := f.WriteAt(b, at); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Sync(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestAProgramIsConfined(t *testing.T) {
-	if !inNamespace(t) {
+	if !disktest.InNamespace(t) {
 		return
 	}
 	m := New(t.Logf)
 	sh := func(limit time.Duration, secret []byte, script string) (int, string, error) {
 		return m.run(t.Context(), "/", tool{program: "sh", args: []string{"-c", script}, limit: limit, secret: secret, good: []int{7}})
 	}
-	before := run(t, "cat", "/proc/self/mountinfo")
+	before := disktest.Run(t, "cat", "/proc/self/mountinfo")
 	t.Setenv("LEAKED", "yes")
 	if _, said, err := sh(time.Minute, nil, "env; cat; ls -l /proc/self/fd"); err != nil || strings.Contains(said, "LEAKED") || strings.Contains(said, "socket") {
 		t.Errorf("it sees %q, %v", said, err)
@@ -136,17 +56,17 @@ func TestAProgramIsConfined(t *testing.T) {
 	if _, _, err := m.run(ctx, "/", tool{program: "sleep", args: []string{"60"}, limit: time.Hour}); err == nil {
 		t.Error("the context's deadline counts for nothing")
 	}
-	if after := run(t, "cat", "/proc/self/mountinfo"); after != before {
+	if after := disktest.Run(t, "cat", "/proc/self/mountinfo"); after != before {
 		t.Errorf("mounts were left:\n%s", after)
 	}
 }
 
 func TestLUKSThatWasCutOffIsMadeAnew(t *testing.T) {
-	if !inNamespace(t) {
+	if !disktest.InNamespace(t) {
 		return
 	}
 	const size = 32 * mib
-	m, dev := New(t.Logf), disk(t, size)
+	m, dev := New(t.Logf), disktest.Loop(t, size)
 	look := func() (probe.Blank, error) {
 		f, err := os.Open(dev)
 		if err != nil {
@@ -155,21 +75,21 @@ func TestLUKSThatWasCutOffIsMadeAnew(t *testing.T) {
 		defer f.Close()
 		return probe.LookAt(f, size)
 	}
-	run(t, "sh", "-c", "echo key | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --label mine "+dev+" -")
+	disktest.Run(t, "sh", "-c", "echo key | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --label mine "+dev+" -")
 	if d, err := look(); err != nil || d.Empty || d.Type != stage.LUKS || d.Label != "mine" {
 		t.Errorf("LookAt() = %+v, %v; want LUKS", d, err)
 	}
 	if err := m.forgotten(dev); !errors.Is(err, stage.ErrForeign) {
 		t.Errorf("forgotten() = %v, want ErrForeign: it is not ours", err)
 	}
-	poke(t, dev, -probe.MarkSize, probe.Mark(size))
+	disktest.Poke(t, dev, -probe.MarkSize, probe.Mark(size))
 	if d, err := look(); err != nil || !d.Empty {
 		t.Errorf("LookAt() = %+v, %v; want it empty", d, err)
 	}
 	if err := m.Format(t.Context(), "/", dev, "ext4", "anew"); err != nil {
 		t.Error(err)
 	}
-	run(t, "sh", "-c", "dd if=/dev/zero bs=1M count=1 status=none of="+dev+" && echo key | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --label "+randomLabel+" "+dev+" -")
+	disktest.Run(t, "sh", "-c", "dd if=/dev/zero bs=1M count=1 status=none of="+dev+" && echo key | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --label "+randomLabel+" "+dev+" -")
 	if err := m.forgotten(dev); err != nil {
 		t.Errorf("forgotten() = %v; want its key to be known to nobody", err)
 	}
