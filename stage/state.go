@@ -16,6 +16,7 @@ import (
 	"veneer/overlay"
 	"veneer/overlay/mount"
 	"veneer/overlay/rule"
+	"veneer/overlay/state"
 )
 
 // StateMount is where the directory of the state is mounted, see StoreDir for why there.
@@ -147,6 +148,7 @@ func diskState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) 
 		return kept{}, err
 	}
 	r.OnUndo(func() error { return m.SetKeeper("") })
+	mark := r.mark()
 	dev, err := Do(ctx, r, StepFindState, func(ctx context.Context) (Device, error) { return findState(ctx, r, m, b, p) })
 	if err != nil {
 		return kept{}, err
@@ -164,17 +166,28 @@ func diskState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) 
 	if err != nil {
 		return k, err
 	}
+	destroyed := false
 	_, err = Do(ctx, r, StepRequests, func(ctx context.Context) (struct{}, error) {
 		cfg := b.env.Config
-		done, err := k.dir.Requests(ctx, Asked{Reset: cfg.Reset, Firmware: !cfg.Reset.Off && m.ResetRequested(), Tries: p.Tries, Deployment: b.base.Serial})
+		done, err := k.dir.Requests(ctx, Asked{Reset: cfg.Reset, Firmware: !cfg.Reset.Off && m.ResetRequested(), Tries: p.Tries,
+			Deployment: b.base.Serial, Secure: r.Record.State.Secure})
 		r.Record.Requests, r.Record.Boots.Attempts = done.Requests, done.Attempts
 		for _, u := range done.Undone {
 			r.Degrade("a request was not carried out", u)
+		}
+		if destroyed = done.Destroy != ""; destroyed {
+			if err = r.unwindTo(mark); err == nil {
+				err = m.Destroy(ctx, done.Destroy)
+			}
 		}
 		return struct{}{}, err
 	})
 	if err != nil {
 		return k, err
+	}
+	if destroyed { // what is there now holds nothing, and the state is made as at the first boot
+		r.Noticef("the key of the state on %s was destroyed", dev.Path)
+		return diskState(ctx, r, m, b, p)
 	}
 	_, err = Do(ctx, r, StepUppers, func(ctx context.Context) (struct{}, error) { return struct{}{}, k.prepareUppers(ctx, r, m, b, p) })
 	return k, err
@@ -303,7 +316,7 @@ func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy
 	if dev.ReadOnly {
 		return fmt.Errorf("%s cannot be written: %w", device, errUnfit)
 	}
-	unlock, err := p.unlock()
+	unlock, err := p.unlock(b.env.Config.Wait)
 	if err != nil {
 		return err
 	}
@@ -311,31 +324,26 @@ func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy
 	switch {
 	case dev.Empty && !p.Create:
 		return fmt.Errorf("%s holds no file system, and none is to be made (state.create)", device)
-	case dev.Empty && unlock.Kind != "":
-		if err := m.ModulesOf(ctx, BaseDir, "dm_crypt"); err != nil {
-			return err
+	case dev.Empty && unlock.Kind != "", fsType == LUKS, unlock.Kind == UnlockRandom:
+		var undo func() error
+		if dev.Empty {
+			device, undo, err = m.EncryptNew(ctx, BaseDir, device, unlock)
+		} else {
+			device, undo, err = m.Unlock(ctx, BaseDir, device, unlock)
 		}
-		mapped, undo, err := m.EncryptNew(ctx, BaseDir, device, unlock)
 		if err != nil {
 			return err
 		}
 		r.OnUndo(undo)
-		device = mapped
-	case fsType == LUKS || unlock.Kind == UnlockRandom:
-		if err := m.ModulesOf(ctx, BaseDir, "dm_crypt"); err != nil {
-			return err
-		}
-		mapped, undo, err := m.Unlock(ctx, BaseDir, device, unlock)
+		inner, err := m.LookAt(device)
 		if err != nil {
 			return err
 		}
-		r.OnUndo(undo)
-		inner, err := m.LookAt(mapped)
-		if err != nil {
-			return err
+		fsType, fresh = inner.FileSystem, inner.Empty
+		if unlock.Kind != UnlockRandom {
+			rec.Secure = p.secure(unlock)
 		}
-		device, fsType, fresh = mapped, inner.FileSystem, inner.Empty
-	case !dev.Empty && unlock.Kind != "" && unlock.Kind != UnlockRandom:
+	case unlock.Kind != "":
 		// A file system in the clear where an encrypted one is declared would take passwords in the clear.
 		return fmt.Errorf("%s holds %s in the clear, and the state is to be encrypted (state.unlock = %q): %w", device, fsType, p.Unlock, ErrForeign)
 	}
@@ -384,9 +392,21 @@ const patient = 15 * time.Minute
 // LUKS is what StateDevice calls the content of an encrypted device.
 const LUKS = "crypto_LUKS"
 
+// secure is what a secure reset of an encrypted state comes to. What is found by what it holds is not found any more once it holds
+// nothing.
+func (p policy) secure(u UnlockSpec) state.Secure {
+	if by := p.place.On.Device.Kind; p.Create && u.Kind != "" && by != boot.ByLabel && by != boot.ByUUID {
+		return state.SecureDestroy
+	}
+	return state.SecureRefuse
+}
+
 // unlock is how the state is encrypted; Kind is empty where it is not.
-func (p policy) unlock() (UnlockSpec, error) {
-	u := UnlockSpec{Kind: UnlockKind(p.Unlock), Label: stateLabel}
+func (p policy) unlock(wait time.Duration) (UnlockSpec, error) {
+	u := UnlockSpec{Kind: UnlockKind(p.Unlock), Label: stateLabel, Wait: wait}
+	if p.missing == boot.MissingWait {
+		u.Wait = forever
+	}
 	if p.Unlock == "" || p.Unlock == images.UnlockNone {
 		return UnlockSpec{}, nil
 	}
