@@ -162,6 +162,7 @@ func TestValidateNamesEachProblem(t *testing.T) {
 		{"an encrypted store", func(m *Manifest) { m.State = State{Place: "store", Unlock: "tpm2"} }, "partition of its own"},
 		{"an unknown way to unlock", func(m *Manifest) { m.State = State{Place: "LABEL=S", Unlock: "sesame"} }, "state.unlock: "},
 		{"a key file without a file", func(m *Manifest) { m.State = State{Place: "LABEL=S", Unlock: "key-file"} }, "state.key-file: "},
+		{"a key file for a passphrase", func(m *Manifest) { m.State = State{Place: "LABEL=S", Unlock: "passphrase", KeyFile: "LABEL=K:/k"} }, "state.key-file: "},
 		{"a negative number of tries", func(m *Manifest) { m.State = State{Place: "store", Tries: -1} }, "state.tries: "},
 		{"more than all the room", func(m *Manifest) { m.State = State{Place: "store", Critical: 101} }, "state.critical: "},
 		{"a warning after the fact", func(m *Manifest) { m.State = State{Place: "store", Warning: 90, Critical: 80} }, "state.warning: "},
@@ -240,4 +241,12 @@ func FuzzParseManifest(f *testing.F) {
 			t.Errorf("accepted a manifest that is not valid: %v", err)
 		}
 	})
+}
+
+func TestATPMMayHaveAKeyFileBesideIt(t *testing.T) {
+	for _, file := range []string{"", "LABEL=KEYS:/state.key"} {
+		if err := (State{Place: "PARTLABEL=state", Unlock: UnlockTPM2, KeyFile: file}).Check(); err != nil {
+			t.Errorf("Check() with the key file %q = %v", file, err)
+		}
+	}
 }

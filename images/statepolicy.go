@@ -63,8 +63,8 @@ func (s State) Check() error {
 	default:
 		bad("unlock", "%q is none of none, tpm2, key-file, passphrase, random", clip(s.Unlock))
 	}
-	if (s.Unlock == UnlockKeyFile) != (s.KeyFile != "") {
-		bad("key-file", "goes with unlock = \"key-file\", and that with a key-file")
+	if s.Unlock != UnlockTPM2 && (s.Unlock == UnlockKeyFile) != (s.KeyFile != "") {
+		bad("key-file", "goes with unlock = \"key-file\" or \"tpm2\", and the former with a key-file")
 	} else if s.KeyFile != "" {
 		if _, err := boot.ParseStoreRef(s.KeyFile); err != nil {
 			bad("key-file", "want DEVICE:/PATH: %w", err)

@@ -6,6 +6,7 @@ import (
 
 	"veneer/images"
 	"veneer/images/canonical"
+	"veneer/overlay/state"
 )
 
 // RecordFormat is the version of the record's JSON form.
@@ -99,13 +100,14 @@ const (
 
 // State is where this machine keeps what survives a boot.
 type State struct {
-	Kind       string `json:"kind"`
-	Reference  string `json:"reference"` // as asked for: LABEL=STATE, or "store"
-	Device     string `json:"device"`    // as found
-	FileSystem string `json:"filesystem"`
-	Dir        string `json:"dir"`
-	Mount      string `json:"mount"` // where the directory is seen
-	Why        string `json:"why"`   // this kind
+	Kind       string       `json:"kind"`
+	Reference  string       `json:"reference"` // as asked for: LABEL=STATE, or "store"
+	Device     string       `json:"device"`    // as found
+	FileSystem string       `json:"filesystem"`
+	Dir        string       `json:"dir"`
+	Mount      string       `json:"mount"`            // where the directory is seen
+	Why        string       `json:"why"`              // this kind
+	Secure     state.Secure `json:"secure,omitempty"` // what a secure reset comes to where it is encrypted: destroy (the key) or refuse
 }
 
 // Rule is what happens to one path, as it was applied.
@@ -273,6 +275,7 @@ func (s *State) walk(c *canonical.Coder) {
 	canonical.String(c, "dir", &s.Dir)
 	canonical.String(c, "mount", &s.Mount)
 	canonical.String(c, "why", &s.Why)
+	c.Optional("secure", (*string)(&s.Secure))
 }
 
 func (r *Rule) walk(c *canonical.Coder) {

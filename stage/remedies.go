@@ -3,6 +3,7 @@ package stage
 import (
 	"errors"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"veneer/images"
@@ -15,83 +16,91 @@ var (
 )
 
 // causes are the failures that say more than their step does: with one of them, what the step usually needs would mislead. The
-// first that fits counts; a step of "" is any.
+// first that fits counts; a step of "" is any. A line is a way out.
 var causes = []struct {
 	err  error
 	step string
-	try  []string
+	try  string
 }{
-	{ErrOtherKernel, "", []string{"boot the kernel and the initramfs of the same build", "look for a boot loader entry that mixes two releases"}},
-	{ErrTwins, "", []string{"detach one of the devices", "relabel one of them", "ask by UUID or PARTUUID: veneer.store=UUID=..."}},
-	{images.ErrUnknownKey, "", []string{"boot an initramfs that was built with that key among keys.trusted",
-		"else sign the set with a key that is trusted: veneer build"}},
-	{images.ErrBadSignature, "", []string{"install the build output in the store again: manifest or signature was changed or damaged",
-		"check it on a build host: veneer verify"}},
-	{images.ErrNewerFormat, "", []string{"boot the initramfs of the same release as the images", "else build the images with the veneer that made this initramfs"}},
-	{fs.ErrNotExist, StepMountStore, []string{"name the directory: veneer.store=DEVICE:/DIR", "check that this is the right device"}},
-	{fs.ErrNotExist, StepCheckManifest, []string{"install the build output in the store again: a file of the deployment is missing",
-		"ask for another deployment: veneer.deployment=SERIAL"}},
-	{fs.ErrNotExist, StepAttach, []string{"copy the image into images/ of the store", "check the store on a build host: veneer verify"}},
-	{ErrNoTool, "", []string{"add the package that the message names to the tree, and build again", "make the file system on another machine, with the label VENEER-STATE",
-		"go on without the state, once: veneer.missing-upper=ephemeral"}},
-	{ErrForeign, "", []string{"check that this is the right device: what it holds is left as it is", "see docs/state-disk.md for what is never touched",
-		"go on without the state, once: veneer.missing-upper=ephemeral"}},
-	{ErrLocked, "", []string{"look above for why no key fits: a changed firmware, another TPM, a missing key file", "open it from another machine with a recovery key: cryptsetup open",
-		"go on without the state, once: veneer.missing-upper=ephemeral"}},
-	{syscall.ENOSPC, "", []string{"look from another machine what fills the state", "begin anew: veneer.reset=data, or veneer.reset=etc",
-		"go on without the state, once: veneer.missing-upper=ephemeral"}},
-	{syscall.EIO, "", []string{"look above for the kernel's own message: a block that does not match its hash, or a medium that fails",
-		"copy the images into the store again", "try another medium"}},
-	{syscall.ENOMEM, "", []string{"give the machine more memory", "ask for a smaller upper: veneer.upper=tmpfs:size=256M"}},
+	{ErrOtherKernel, "", "boot the kernel and the initramfs of the same build\nlook for a boot loader entry that mixes two releases"},
+	{ErrTwins, "", "detach one of the devices\nrelabel one of them\nask by UUID or PARTUUID: veneer.store=UUID=..."},
+	{images.ErrUnknownKey, "", "boot an initramfs that was built with that key among keys.trusted\n" +
+		"else sign the set with a key that is trusted: veneer build"},
+	{images.ErrBadSignature, "", "install the build output in the store again: manifest or signature was changed or damaged\n" +
+		"check it on a build host: veneer verify"},
+	{images.ErrNewerFormat, "", "boot the initramfs of the same release as the images\nelse build the images with the veneer that made this initramfs"},
+	{fs.ErrNotExist, StepMountStore, "name the directory: veneer.store=DEVICE:/DIR\ncheck that this is the right device"},
+	{fs.ErrNotExist, StepCheckManifest, "install the build output in the store again: a file of the deployment is missing\n" +
+		"ask for another deployment: veneer.deployment=SERIAL"},
+	{fs.ErrNotExist, StepAttach, "copy the image into images/ of the store\ncheck the store on a build host: veneer verify"},
+	{ErrNoTool, "", "add the package that the message names to the tree, and build again\nmake the file system on another machine, with the label VENEER-STATE\n" +
+		"go on without it, once: veneer.missing-upper=ephemeral"},
+	{ErrForeign, "", "check that this is the right device: what it holds is left as it is\nsee docs/state-disk.md for what is never touched\n" +
+		"go on without it, once: veneer.missing-upper=ephemeral"},
+	{ErrLocked, "", "look above for why no key fits: a changed firmware, another TPM, a missing key file\nopen it from another machine with a recovery key: cryptsetup open\n" +
+		"go on without it, once: veneer.missing-upper=ephemeral"},
+	{syscall.ENOSPC, "", "look from another machine what fills the state\nbegin anew: veneer.reset=data, or veneer.reset=etc\n" +
+		"go on without it, once: veneer.missing-upper=ephemeral"},
+	{syscall.EIO, "", "look above for the kernel's message: a block that does not match its hash, or a medium that fails\n" +
+		"copy the images into the store again\ntry another medium"},
+	{syscall.ENOMEM, "", "give the machine more memory\nask for a smaller upper: veneer.upper=tmpfs:size=256M"},
 }
 
 // remedies are the likely ways out of a failed step, most likely first, for the person at the console.
-var remedies = map[string][]string{
-	StepEarlyMounts: {"boot the kernel of the same build: this one lacks devtmpfs, proc, sysfs or tmpfs",
-		"rebuild the initramfs: veneer build", "check the machine's memory"},
-	StepCommandLine: {"correct the kernel command line in the boot loader's menu",
-		"try it without a boot: veneer plan --cmdline '...'", "see docs/parameters.md for every parameter"},
-	StepDrivers: {"boot the kernel and the initramfs of the same build", "build with modules.policy = \"generic\"",
+var remedies = []struct {
+	step string
+	try  string
+}{
+	{StepEarlyMounts, "boot the kernel of the same build: this one lacks devtmpfs, proc, sysfs or tmpfs\n" +
+		"rebuild the initramfs: veneer build\ncheck the machine's memory"},
+	{StepCommandLine, "correct the kernel command line in the boot loader's menu\n" +
+		"try it without a boot: veneer plan --cmdline '...'\nsee docs/parameters.md for every parameter"},
+	{StepDrivers, "boot the kernel and the initramfs of the same build\nbuild with modules.policy = \"generic\"\n" +
 		"give the devices more time: rootdelay=10"},
-	StepFindStore: {"check that the medium is plugged in and that veneer.store= names it",
-		"give it more time: veneer.wait=60", "build with modules.policy = \"generic\", in case its driver is missing"},
-	StepMountStore: {"check the file system from another machine with fsck",
-		"check the directory in veneer.store=DEVICE:/DIR", "write the store again"},
-	StepChoose: {"ask for another deployment: veneer.deployment=SERIAL", "check veneer/deployments/ in the store from another machine",
+	{StepFindStore, "check that the medium is plugged in and that veneer.store= names it\n" +
+		"give it more time: veneer.wait=60\nbuild with modules.policy = \"generic\", in case its driver is missing"},
+	{StepMountStore, "check the file system from another machine with fsck\n" +
+		"check the directory in veneer.store=DEVICE:/DIR\nwrite the store again"},
+	{StepChoose, "ask for another deployment: veneer.deployment=SERIAL\ncheck veneer/deployments/ in the store from another machine\n" +
 		"install the build output in the store again"},
-	StepCheckManifest: {"install the build output in the store again: the copy may be damaged", "check it on a build host: veneer verify",
+	{StepCheckManifest, "install the build output in the store again: the copy may be damaged\ncheck it on a build host: veneer verify\n" +
 		"ask for another deployment: veneer.deployment=SERIAL"},
-	StepAttach: {"copy the image into the store again: it may be cut short or damaged", "check it on a build host: veneer verify",
+	{StepAttach, "copy the image into the store again: it may be cut short or damaged\ncheck it on a build host: veneer verify\n" +
 		"boot the kernel of the same build, in case it lacks loop or dm-verity"},
-	StepMountImages: {"check the image on a build host: veneer verify", "look above for the kernel's own message",
+	{StepMountImages, "check the image on a build host: veneer verify\nlook above for the kernel's message\n" +
 		"boot the kernel of the same build, in case it lacks the file system"},
-	StepFindState: {"check that the medium with the state is plugged in, and that state.place or veneer.state= names it",
-		"go on without it, once: veneer.missing-upper=ephemeral", "give it more time: veneer.wait=60",
+	{StepFindState, "check that the medium with the state is plugged in, and that state.place or veneer.state= names it\n" +
+		"go on without it, once: veneer.missing-upper=ephemeral\ngive it more time: veneer.wait=60\n" +
 		"let it be made: state.create = true, with state.place = \"PARTLABEL=...\""},
-	StepPrepareState: {"go on without it, once: veneer.missing-upper=ephemeral", "let it be repaired: fsck.mode=force fsck.repair=yes",
+	{StepPrepareState, "go on without it, once: veneer.missing-upper=ephemeral\nlet it be repaired: fsck.mode=force fsck.repair=yes\n" +
 		"check it from another machine with fsck, or format it there"},
-	StepRequests: {"go on without the state, once: veneer.missing-upper=ephemeral", "let it be repaired: fsck.mode=force fsck.repair=yes",
+	{StepRequests, "go on without it, once: veneer.missing-upper=ephemeral\nlet it be repaired: fsck.mode=force fsck.repair=yes\n" +
 		"look at veneer/requests/ and veneer/journal/ in the state from another machine"},
-	StepUppers: {"go on without the state, once: veneer.missing-upper=ephemeral", "begin anew: veneer.reset=etc, or veneer.reset=upper",
+	{StepUppers, "go on without it, once: veneer.missing-upper=ephemeral\nbegin anew: veneer.reset=etc, or veneer.reset=upper\n" +
 		"boot the former base: veneer.deployment=SERIAL"},
-	StepRules: {"go on without the state, once: veneer.missing-upper=ephemeral", "look above for the kernel's own message",
+	{StepRules, "go on without it, once: veneer.missing-upper=ephemeral\nlook above for the kernel's message\n" +
 		"begin anew: veneer.reset=data"},
-	StepIdentity: {"go on without the state, once: veneer.missing-upper=ephemeral", "look above for the kernel's own message",
+	{StepIdentity, "go on without it, once: veneer.missing-upper=ephemeral\nlook above for the kernel's message\n" +
 		"begin anew: veneer.reset=all"},
-	StepStackRoot: {"ask for another size of the upper: veneer.upper=tmpfs:size=256M", "look above for the kernel's own message",
+	{StepStackRoot, "ask for another size of the upper: veneer.upper=tmpfs:size=256M\nlook above for the kernel's message\n" +
 		"boot the kernel of the same build, in case it lacks overlayfs"},
-	StepCheckRoot: {"name the program yourself: init=/path", "check that the base holds an init for this architecture",
+	{StepCheckRoot, "name the program yourself: init=/path\ncheck that the base holds an init for this architecture\n" +
 		"build again from a complete tree"},
-	StepHandOver:   {"check the machine's memory", "rebuild the initramfs: veneer build", "look above for the kernel's own message"},
-	StepSwitchRoot: {"check that the base has /dev, /proc, /sys and /run", "look above for the kernel's own message", "rebuild the base"},
+	{StepHandOver, "check the machine's memory\nrebuild the initramfs: veneer build\nlook above for the kernel's message"},
+	{StepSwitchRoot, "check that the base has /dev, /proc, /sys and /run\nlook above for the kernel's message\nrebuild the base"},
 }
 
 // Remedies returns the likely ways out of a step that failed with err.
 func Remedies(step string, err error) []string {
 	for _, c := range causes {
 		if errors.Is(err, c.err) && (c.step == "" || c.step == step) {
-			return c.try
+			return strings.Split(c.try, "\n")
 		}
 	}
-	return remedies[step]
+	for _, r := range remedies {
+		if r.step == step {
+			return strings.Split(r.try, "\n")
+		}
+	}
+	return nil
 }

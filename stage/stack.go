@@ -108,32 +108,34 @@ func makeRoot(ctx context.Context, r *Runner, m Machine, b bootBase, man images.
 		if made > 0 {
 			return nil
 		}
+		r.OnUndo(func() error { made = 0; return nil })
 		made, err = makeMemory(r, m, p.upper, b.env.RAM)
 		return err
 	}
-	var k kept
-	if p.place.Kind == boot.NoState {
-		r.Record.State = State{Kind: StateNone}
-		k.rules = rule.Ordered(p.rules)
-		if k.places, err = placesOf(m, b.lowers, k.rules, b.base.Serial, StateMount); err != nil {
-			return "", &StepError{StepStackRoot, err}
-		}
-	} else if k, err = keepState(ctx, r, m, b, p, memory); err != nil {
-		return "", err
-	}
-	dir, err := Do(ctx, r, StepStackRoot, func(context.Context) (string, error) {
-		if p.upper.Kind == boot.UpperTmpfs || slices.ContainsFunc(k.rules, func(e rule.Effective) bool { return e.Action == rule.Ephemeral }) {
-			if err := memory(); err != nil {
-				return "", err
+	build := func(k kept) (string, error) {
+		dir, err := Do(ctx, r, StepStackRoot, func(context.Context) (string, error) {
+			if p.upper.Kind == boot.UpperTmpfs || slices.ContainsFunc(k.rules, func(e rule.Effective) bool { return e.Action == rule.Ephemeral }) {
+				if err := memory(); err != nil {
+					return "", err
+				}
 			}
+			return stack(r, m, b, p.upper, made)
+		})
+		if err != nil || len(k.places) == 0 {
+			return dir, err
 		}
-		return stack(r, m, b, p.upper, made)
-	})
-	if err != nil || len(k.places) == 0 {
+		_, err = Do(ctx, r, StepRules, func(ctx context.Context) (struct{}, error) { return struct{}{}, applyRules(ctx, r, m, k, p.upper.Kind) })
 		return dir, err
 	}
-	_, err = Do(ctx, r, StepRules, func(ctx context.Context) (struct{}, error) { return struct{}{}, applyRules(ctx, r, m, k, p.upper.Kind) })
-	return dir, err
+	if p.place.Kind != boot.NoState {
+		return keepState(ctx, r, m, b, p, memory, build)
+	}
+	r.Record.State = State{Kind: StateNone}
+	k := kept{rules: rule.Ordered(p.rules)}
+	if k.places, err = placesOf(m, b.lowers, k.rules, b.base.Serial, StateMount); err != nil {
+		return "", &StepError{StepStackRoot, err}
+	}
+	return build(k)
 }
 
 func stack(r *Runner, m Machine, b bootBase, upper boot.Upper, memory int64) (string, error) {

@@ -16,12 +16,14 @@ import (
 	"veneer/overlay"
 	"veneer/overlay/mount"
 	"veneer/overlay/rule"
+	"veneer/overlay/state"
 )
 
 // StateMount is where the directory of the state is mounted, see StoreDir for why there.
 const (
 	StateMount  = MountsDir + "/state"
 	stateDevice = MountsDir + "/state-device" // the whole file system, where it is not the store's
+	stateFiles  = MountsDir + "/state-files"  // what holds the file of a state, where it is a device of its own
 	maskDir     = MountsDir + "/masks"
 	ProgramsDir = MountsDir + "/tools"    // what programs of the base see as /: the base, and the machine's /dev, /proc, /sys and /run in it
 	KeyDir      = MountsDir + "/key"      // what holds a key file, for as long as it is read
@@ -98,25 +100,30 @@ type kept struct {
 // Place is a rule with its place in the state.
 type Place = overlay.Place
 
-// keepState brings up the state. Where it cannot, and the policy is to go on without, the state is a directory in memory, and
-// everybody is told.
-func keepState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy, memory func() error) (kept, error) {
-	mark := r.mark()
+// keepState brings up the state, and builds the root on it. Where it cannot, and the policy is to go on without, the state is a
+// directory in memory, and everybody is told.
+func keepState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy, memory func() error, build func(kept) (string, error)) (string, error) {
+	mark, rec := r.mark(), &r.Record
+	dir := ""
 	k, err := diskState(ctx, r, m, b, p)
+	if err == nil {
+		dir, err = build(k)
+	}
 	if err == nil || p.missing != boot.MissingEphemeral {
-		return k, err
+		return dir, err
 	}
 	if uerr := r.unwindTo(mark); uerr != nil {
-		return k, errors.Join(err, uerr)
+		return "", errors.Join(err, uerr)
 	}
+	rec.Rules, rec.Merges = nil, nil
 	var step *StepError
 	why := err.Error()
 	if errors.As(err, &step) {
 		why = step.Err.Error()
 	}
-	r.Record.State = State{Kind: StateEphemeral, Reference: p.reference(), Dir: "veneer", Mount: StateMount, Why: why}
+	rec.State = State{Kind: StateEphemeral, Reference: p.reference(), Dir: "veneer", Mount: StateMount, Why: why}
 	r.Degrade("nothing is kept: the state is in memory, and gone at the next boot", why)
-	return Do(ctx, r, StepPrepareState, func(ctx context.Context) (kept, error) {
+	k, err = Do(ctx, r, StepPrepareState, func(ctx context.Context) (kept, error) {
 		if err := memory(); err != nil {
 			return kept{}, err
 		}
@@ -130,6 +137,10 @@ func keepState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy, 
 		}
 		return k, err
 	})
+	if err != nil {
+		return "", err
+	}
+	return build(k)
 }
 
 // reference is the place as it was asked for.
@@ -150,6 +161,7 @@ func diskState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) 
 		return kept{}, err
 	}
 	r.OnUndo(func() error { return m.SetKeeper("") })
+	mark := r.mark()
 	dev, err := Do(ctx, r, StepFindState, func(ctx context.Context) (Device, error) { return findState(ctx, r, m, b, p) })
 	if err != nil {
 		return kept{}, err
@@ -167,17 +179,28 @@ func diskState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) 
 	if err != nil {
 		return k, err
 	}
+	destroyed := false
 	_, err = Do(ctx, r, StepRequests, func(ctx context.Context) (struct{}, error) {
 		cfg := b.env.Config
-		done, err := k.dir.Requests(ctx, Asked{Reset: cfg.Reset, Firmware: !cfg.Reset.Off && m.ResetRequested(), Tries: p.Tries, Deployment: b.base.Serial})
+		done, err := k.dir.Requests(ctx, Asked{Reset: cfg.Reset, Firmware: !cfg.Reset.Off && m.ResetRequested(), Tries: p.Tries,
+			Deployment: b.base.Serial, Secure: r.Record.State.Secure})
 		r.Record.Requests, r.Record.Boots.Attempts = done.Requests, done.Attempts
 		for _, u := range done.Undone {
 			r.Degrade("a request was not carried out", u)
+		}
+		if destroyed = done.Destroy != ""; destroyed {
+			if err = r.unwindTo(mark); err == nil {
+				err = m.Destroy(ctx, done.Destroy)
+			}
 		}
 		return struct{}{}, err
 	})
 	if err != nil {
 		return k, err
+	}
+	if destroyed { // what is there now holds nothing, and the state is made as at the first boot
+		r.Noticef("the key of the state on %s was destroyed", dev.Path)
+		return diskState(ctx, r, m, b, p)
 	}
 	_, err = Do(ctx, r, StepUppers, func(ctx context.Context) (struct{}, error) { return struct{}{}, k.prepareUppers(ctx, r, m, b, p) })
 	return k, err
@@ -187,8 +210,8 @@ func diskState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) 
 //
 //	in the store                      the store's device
 //	there                             that one
-//	not there, to be made             a partition at the end of the store's disk, at once if only such a one can answer
-//	not there, wait                   as long as it takes
+//	not there, wait                   as long as it takes; no partition is made
+//	not there, to be made             a partition at the end of the store's disk, when no disk that is late brought it
 //	not there, fail or ephemeral      refused after the deadline
 func findState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) (Device, error) {
 	if p.place.Kind == boot.StateInStore {
@@ -196,13 +219,13 @@ func findState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) 
 	}
 	ref := p.place.On.Device
 	wait := b.env.Config.Wait
-	made := p.Create && ref.Kind == boot.ByPartLabel
+	made := p.Create && ref.Kind == boot.ByPartLabel && p.missing != boot.MissingWait
 	if made {
-		wait = 0 // the store's disk is there, and with it all its partitions
+		wait = min(wait, lateDisk) // the store's disk is there, and with it all its partitions
 	}
 	looking, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	if p.missing == boot.MissingWait && !made {
+	if p.missing == boot.MissingWait {
 		looking = ctx
 	}
 	dev, err := m.StateDevice(looking, ref)
@@ -223,6 +246,9 @@ func findState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) 
 	}
 	return dev, err
 }
+
+// lateDisk is how long a boot that may make the state's partition looks whether another disk brings it: once in a machine's life.
+const lateDisk = 5 * time.Second
 
 // minState is the least room that a state is made in, bytes.
 const minState = 16 << 20
@@ -254,7 +280,7 @@ func storeState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy)
 	if _, err := m.Check(ctx, BaseDir, dev.Path, fsType, b.check()); err != nil {
 		return err
 	}
-	if err := r.apply(m, mount.Writable{Target: StoreDir}, mount.Mkdir{Path: b.storeDir, Mode: 0o755}); err != nil {
+	if err := r.apply(m, mount.Writable{Target: StoreDir}); err != nil {
 		return err
 	}
 	from := b.storeDir
@@ -282,12 +308,15 @@ func fileState(ctx context.Context, r *Runner, m Machine, p policy, dir string) 
 		}
 		spec.Max = size.Bytes
 	}
+	if err := r.apply(m, mount.Mkdir{Path: dir, Mode: 0o755}); err != nil {
+		return err
+	}
 	device, mounted, undo, err := m.StateFile(ctx, BaseDir, dir, spec)
 	if err != nil {
 		return err
 	}
 	r.OnUndo(undo)
-	if err := mountState(r, m, device, "ext4"); err != nil {
+	if err := mountState(ctx, r, m, device, "ext4", stateDevice); err != nil {
 		return err
 	}
 	r.Record.State.Device, r.Record.State.FileSystem = device, "ext4"
@@ -306,7 +335,7 @@ func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy
 	if dev.ReadOnly {
 		return fmt.Errorf("%s cannot be written: %w", device, errUnfit)
 	}
-	unlock, err := p.unlock()
+	unlock, err := p.unlock(b.env.Config.Wait)
 	if err != nil {
 		return err
 	}
@@ -314,31 +343,26 @@ func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy
 	switch {
 	case dev.Empty && !p.Create:
 		return fmt.Errorf("%s holds no file system, and none is to be made (state.create)", device)
-	case dev.Empty && unlock.Kind != "":
-		if err := m.ModulesOf(ctx, BaseDir, "dm_crypt"); err != nil {
-			return err
+	case dev.Empty && unlock.Kind != "", fsType == LUKS, unlock.Kind == UnlockRandom:
+		var undo func() error
+		if dev.Empty {
+			device, undo, err = m.EncryptNew(ctx, BaseDir, device, unlock)
+		} else {
+			device, undo, err = m.Unlock(ctx, BaseDir, device, unlock)
 		}
-		mapped, undo, err := m.EncryptNew(ctx, BaseDir, device, unlock)
 		if err != nil {
 			return err
 		}
 		r.OnUndo(undo)
-		device = mapped
-	case fsType == LUKS || unlock.Kind == UnlockRandom:
-		if err := m.ModulesOf(ctx, BaseDir, "dm_crypt"); err != nil {
-			return err
-		}
-		mapped, undo, err := m.Unlock(ctx, BaseDir, device, unlock)
+		inner, err := m.LookAt(device)
 		if err != nil {
 			return err
 		}
-		r.OnUndo(undo)
-		inner, err := m.LookAt(mapped)
-		if err != nil {
-			return err
+		fsType, fresh = inner.FileSystem, inner.Empty
+		if unlock.Kind != UnlockRandom {
+			rec.Secure = p.secure(unlock)
 		}
-		device, fsType, fresh = mapped, inner.FileSystem, inner.Empty
-	case !dev.Empty && unlock.Kind != "" && unlock.Kind != UnlockRandom:
+	case unlock.Kind != "":
 		// A file system in the clear where an encrypted one is declared would take passwords in the clear.
 		return fmt.Errorf("%s holds %s in the clear, and the state is to be encrypted (state.unlock = %q): %w", device, fsType, p.Unlock, ErrForeign)
 	}
@@ -354,18 +378,22 @@ func deviceState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy
 		return err
 	}
 	rec.Device, rec.FileSystem = device, fsType
+	target := stateDevice
 	if holdsFile(fsType) {
-		return fmt.Errorf("%s holds %s, which cannot hold an upper: %w; format it as ext4, btrfs or xfs, or keep the state in the store", device, fsType, errUnfit)
+		target = stateFiles
 	}
-	if err := mountState(r, m, device, fsType); err != nil {
+	if err := mountState(ctx, r, m, device, fsType, target); err != nil {
 		checked, cerr := m.Check(ctx, BaseDir, device, fsType, CheckSpec{Mode: b.env.Config.FsckMode, Repair: b.env.Config.FsckRepair, Failed: true})
 		if cerr != nil || !checked.Repaired {
 			return errors.Join(err, cerr)
 		}
 		r.Degrade("the file system of the state was repaired", fmt.Sprintf("%s could not be mounted (%v); %s", device, err, checked.Program))
-		if err := mountState(r, m, device, fsType); err != nil {
+		if err := mountState(ctx, r, m, device, fsType, target); err != nil {
 			return err
 		}
+	}
+	if target == stateFiles {
+		return fileState(ctx, r, m, p, path.Join(stateFiles, p.place.On.Dir))
 	}
 	if p.Grow {
 		if grew, err := m.GrowPartition(ctx, dev.Path); err != nil || grew {
@@ -387,9 +415,21 @@ const patient = 15 * time.Minute
 // LUKS is what StateDevice calls the content of an encrypted device.
 const LUKS = "crypto_LUKS"
 
+// secure is what a secure reset of an encrypted state comes to. What is found by what it holds is not found any more once it holds
+// nothing.
+func (p policy) secure(u UnlockSpec) state.Secure {
+	if by := p.place.On.Device.Kind; p.Create && u.Kind != "" && by != boot.ByLabel && by != boot.ByUUID {
+		return state.SecureDestroy
+	}
+	return state.SecureRefuse
+}
+
 // unlock is how the state is encrypted; Kind is empty where it is not.
-func (p policy) unlock() (UnlockSpec, error) {
-	u := UnlockSpec{Kind: UnlockKind(p.Unlock), Label: stateLabel}
+func (p policy) unlock(wait time.Duration) (UnlockSpec, error) {
+	u := UnlockSpec{Kind: UnlockKind(p.Unlock), Label: stateLabel, Wait: wait}
+	if p.missing == boot.MissingWait {
+		u.Wait = forever
+	}
 	if p.Unlock == "" || p.Unlock == images.UnlockNone {
 		return UnlockSpec{}, nil
 	}
@@ -412,11 +452,15 @@ func holdsFile(fsType string) bool {
 	return fsType == "vfat" || fsType == "exfat" || fsType == "ntfs3" || fsType == "ntfs"
 }
 
-func mountState(r *Runner, m Machine, device, fsType string) error {
-	if err := m.Modules(fsType); err != nil {
+func mountState(ctx context.Context, r *Runner, m Machine, device, fsType, target string) error {
+	if fsType == "ntfs" {
+		fsType = "ntfs3"
+	}
+	how := storeFileSystems[fsType] // of those that no store is on there is nothing to know
+	if err := m.ModulesOf(ctx, BaseDir, append(how.modules, fsType)...); err != nil {
 		return err
 	}
-	return r.apply(m, mount.Mkdir{Path: stateDevice, Mode: 0o755}, mount.Mount{Type: fsType, Source: device, Target: stateDevice, Flags: mount.NoAtime})
+	return r.apply(m, mount.Mkdir{Path: target, Mode: 0o755}, mount.Mount{Type: fsType, Source: device, Target: target, Data: how.options, Flags: mount.NoAtime})
 }
 
 // bindState shows the directory of the state at StateMount, without what restricts the mount that it comes from: what is bound from

@@ -44,6 +44,7 @@ type Asked struct {
 	Firmware   bool // the firmware asks for a reset, too
 	Tries      int  // boots that nobody blessed before the last good snapshot comes back; 0 for never
 	Deployment string
+	Secure     state.Secure // what a secure reset comes to
 }
 
 // Base is what uppers are stamped with.
@@ -59,6 +60,7 @@ type Base struct {
 type RequestsDone struct {
 	Requests []Request
 	Undone   []string // in plain words, what could not be done
+	Destroy  string   // the key is to be destroyed, and the state made anew: the order for StateMaker.Destroy; "" is not
 	Attempts int      // boots since the last bless, with this one; not known to the keeper
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"veneer/boot"
 )
@@ -61,6 +62,11 @@ type StateMaker interface {
 
 	// EncryptNew makes LUKS2 on a device that holds nothing and opens it; what it yields holds nothing either.
 	EncryptNew(ctx context.Context, root, device string, how UnlockSpec) (mapped string, undo func() error, err error)
+
+	// Destroy destroys the keys of an encrypted device that nobody uses any more, as RequestsDone.Destroy orders. From its first
+	// write on the device holds nothing, and whoever makes something on it ends what a stop left undone. The state that is made
+	// there is told of it.
+	Destroy(ctx context.Context, order string) error
 }
 
 // StateKeeper opens what is there.
@@ -159,8 +165,8 @@ type UnlockSpec struct {
 	PCRs      string         // EncryptNew with tpm2: registers, "7" or "4+7"; "" binds to the TPM alone
 	KeyDevice boot.DeviceRef // key-file: where the file lies; with tpm2 a second key, for the day that the TPM refuses
 	KeyFile   string         // its path on that device
-	Recover   bool           // Unlock with tpm2 or key-file: if that fails, ask for a passphrase
 	Tries     int            // of a passphrase; 0 is 3
+	Wait      time.Duration  // for KeyDevice
 }
 
 // Mapped is the name of the mapped device.

@@ -33,6 +33,7 @@ const (
 	OpGrowFile      = "grow-file"
 	OpEncrypt       = "encrypt"
 	OpUnlock        = "unlock"
+	OpDestroy       = "destroy"
 )
 
 // maxMessage bounds a message, bytes.
@@ -58,11 +59,11 @@ type DiskSpec struct {
 	FileSystem string
 	Name       string // of a module; the label of a file system
 	Number     int    // of a partition
-	Why        string // OpCheck: what it is for
+	Why        string // OpCheck: what it is for; OpDestroy: the order
 	Check      CheckSpec
 	File       FileSpec
 	Partition  PartitionSpec
-	Unlock     UnlockSpec // OpUnlock tries its Kind alone; KeyDevice, Recover are the init's
+	Unlock     UnlockSpec // OpUnlock tries its Kind alone; KeyDevice and Wait are the init's
 	KeyDevice  string     // on which the key file lies
 	KeyType    string     // the file system there
 }
@@ -255,6 +256,7 @@ func (a *Asked) walk(w *canonical.Coder) {
 	w.Bool("firmware", &a.Firmware)
 	canonical.Number(w, "tries", &a.Tries)
 	canonical.String(w, "deployment", &a.Deployment)
+	canonical.String(w, "secure", &a.Secure)
 }
 
 func (u *UpperSpec) walk(w *canonical.Coder) {
@@ -283,6 +285,7 @@ func (a *Answer) walk(w *canonical.Coder) {
 	canonical.Strings(w, "lines", &a.Lines, maxWireList)
 	canonical.List(w, "requests", &a.Requests.Requests, maxWireList, func(w *canonical.Coder, r *Request) { r.walk(w) })
 	canonical.Strings(w, "undone", &a.Requests.Undone, maxWireList)
+	canonical.String(w, "destroy", &a.Requests.Destroy)
 	merged := a.Upper.Merge != nil
 	w.Bool("merged", &merged)
 	if merged && a.Upper.Merge == nil {

@@ -7,12 +7,10 @@ package vmtests
 //	console               a shell, or a login; two boots
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
 	"veneer/stage"
-	"veneer/vmtests/disks"
 	"veneer/vmtests/qemu"
 )
 
@@ -94,23 +92,6 @@ func TestTheCloudVMOfTheExamplesKeepsItsDataOnAVolume(t *testing.T) {
 	g.holds("/var/log/journal/m/system@1.journal~", "")
 	g.holds("/etc/lost", "")
 	g.off()
-}
-
-// roomy is a disk with a GPT, the store of an output and room behind it.
-func (o output) roomy(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "disk.img")
-	if err := disks.Partition(path, disks.Part{Name: "store", Image: o.disk()}); err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(path, info.Size()+512<<20); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 func TestTheLiveStickOfTheExamplesMakesItsOwnPartition(t *testing.T) {

@@ -24,6 +24,7 @@ type resetReport struct {
 	ID     string      `json:"id,omitempty"` // of the request, unless it was a dry run
 	Scope  string      `json:"scope"`
 	Secure bool        `json:"secure"`
+	Key    bool        `json:"key"` // the key of the state is destroyed
 	Wiped  []resetStep `json:"wiped"`
 	Kept   []resetStep `json:"kept"`
 	Notes  []string    `json:"notes"`
@@ -45,7 +46,8 @@ rules keep; upper is every upper, that of /etc too; a path is whatever supplies 
 To keep: identity (machine-id, ssh host keys, host name, random seed), network (connections, addresses, host names), snapshots, or
 any path.
 
-With --secure what was moved aside is deleted at once, an encrypted state loses its key, and nothing can be brought back.`,
+With --secure what was moved aside is deleted at once, an encrypted state loses its key, and nothing can be brought back. A key goes
+for all of the state or not at all (no --keep, no other --scope), and only where the boot can make the state anew (state.create).`,
 		Example: `  veneer reset --dry-run
   veneer reset --keep identity,network
   veneer reset --scope etc --keep /etc/wireguard
@@ -73,11 +75,14 @@ With --secure what was moved aside is deleted at once, an encrypted state loses 
 }
 
 func (k *keptState) reset(w io.Writer, v *verb, r state.Request) error {
+	if err := r.CheckSecure(k.record.State.Secure); err != nil {
+		return fmt.Errorf("reset: %w", err)
+	}
 	plan, err := k.PlanReset(r, k.places)
 	if err != nil {
 		return err
 	}
-	rep := resetReport{Scope: r.Scope, Secure: r.Secure, Wiped: []resetStep{}, Kept: []resetStep{}, Notes: append([]string{}, plan.Notes...)}
+	rep := resetReport{Scope: r.Scope, Secure: r.Secure, Key: r.Secure && k.record.State.Secure == state.SecureDestroy, Wiped: []resetStep{}, Kept: []resetStep{}, Notes: append([]string{}, plan.Notes...)}
 	if !v.dryRun {
 		if r, err = k.File(r, k.now); err != nil {
 			return err
@@ -112,7 +117,7 @@ func (r resetReport) words(w io.Writer) {
 	if r.ID != "" {
 		fmt.Fprintf(w, "Filed as %s: the next boot carries it out.\n", r.ID)
 		if r.Secure {
-			fmt.Fprintln(w, "Nothing can be brought back after that.")
+			r.finality(w)
 		} else {
 			fmt.Fprintln(w, "'veneer undo' brings it back until that boot is blessed.")
 		}
@@ -139,6 +144,19 @@ func (r resetReport) words(w io.Writer) {
 	lines(r.Wiped)
 	fmt.Fprintln(w, "and keep of it:")
 	lines(r.Kept)
+	if r.Secure {
+		r.finality(w)
+	}
+}
+
+// finality says what a secure reset means.
+func (r resetReport) finality(w io.Writer) {
+	if r.Key {
+		fmt.Fprintln(w, "The key of the state is destroyed, and the state made anew. Nothing can be brought back after that, by anybody.")
+		return
+	}
+	fmt.Fprintln(w, "Nothing can be brought back after that. The state is not encrypted: what is deleted may be read from the medium until it is")
+	fmt.Fprintln(w, "written over, and flash keeps old blocks as it likes. Encrypt what must be wiped for certain (state.unlock).")
 }
 
 func quoteAll(list []string) string {

@@ -167,42 +167,35 @@ func (m *Machine) EncryptNew(ctx context.Context, root, device string, how stage
 	return m.encrypted(ctx, stage.OpEncrypt, root, device, how)
 }
 
+// Destroy implements stage.StateMaker.
+func (m *Machine) Destroy(ctx context.Context, order string) error {
+	_, err := m.onDisk(ctx, stage.OpDestroy, stage.DiskSpec{Why: order})
+	return err
+}
+
 // Unlock implements stage.StateKeeper. The keys are tried in their order; a device with a key file is only waited for when its turn
 // comes.
 func (m *Machine) Unlock(ctx context.Context, root, device string, how stage.UnlockSpec) (mapped string, undo func() error, err error) {
-	if how.Kind == stage.UnlockRandom {
-		return m.encrypted(ctx, stage.OpUnlock, root, device, how)
+	mapped, undo, err = m.encrypted(ctx, stage.OpUnlock, root, device, how)
+	if err == nil || how.Kind == stage.UnlockRandom {
+		return mapped, undo, err
 	}
-	var errs []error
-	for _, try := range []struct {
-		kind stage.UnlockKind
-		name string
-		due  bool
-	}{
-		{stage.UnlockTPM2, "the TPM", how.Kind == stage.UnlockTPM2},
-		{stage.UnlockKeyFile, "the key file", how.Kind == stage.UnlockKeyFile || how.KeyFile != ""},
-		{stage.UnlockPassphrase, "a passphrase", how.Kind == stage.UnlockPassphrase || how.Recover},
-	} {
-		if !try.due {
-			continue
-		}
-		how := how
-		if how.Kind = try.kind; try.kind != stage.UnlockKeyFile {
-			how.KeyFile = ""
-		}
-		if mapped, undo, err = m.encrypted(ctx, stage.OpUnlock, root, device, how); err == nil {
+	if how.Kind == stage.UnlockTPM2 && how.KeyFile != "" {
+		m.Detail("%v", err)
+		how.Kind = stage.UnlockKeyFile
+		var kerr error
+		if mapped, undo, kerr = m.encrypted(ctx, stage.OpUnlock, root, device, how); kerr == nil {
 			return mapped, undo, nil
 		}
-		m.Detail("unlock %s by %s: %v", device, try.name, err)
-		errs = append(errs, fmt.Errorf("%s: %w", try.name, err))
+		err = errors.Join(err, kerr)
 	}
-	return "", nil, fmt.Errorf("unlock %s: %w: %w", device, stage.ErrLocked, errors.Join(errs...))
+	return "", nil, fmt.Errorf("unlock %s: %w: %w", device, stage.ErrLocked, err)
 }
 
 // encrypted has the keeper map an encrypted device, after everything is there that it takes.
 func (m *Machine) encrypted(ctx context.Context, op, root, device string, how stage.UnlockSpec) (mapped string, undo func() error, err error) {
 	s := stage.DiskSpec{Root: root, Device: device, Unlock: how}
-	if err = m.cryptModules(ctx, root); err == nil && how.KeyFile != "" {
+	if err = m.cryptModules(ctx, root); err == nil && how.KeyFile != "" && (op == stage.OpEncrypt || how.Kind == stage.UnlockKeyFile) {
 		err = m.keyDevice(ctx, root, &s)
 	}
 	if err != nil {
@@ -239,6 +232,8 @@ func (m *Machine) cryptModules(ctx context.Context, root string) error {
 
 // keyDevice waits for the device on which the key file lies, and loads what its file system takes.
 func (m *Machine) keyDevice(ctx context.Context, root string, s *stage.DiskSpec) error {
+	ctx, cancel := context.WithTimeout(ctx, s.Unlock.Wait)
+	defer cancel()
 	d, err := m.Device(ctx, s.Unlock.KeyDevice)
 	if err != nil {
 		return err

@@ -12,12 +12,13 @@ import (
 
 // Orders is what CarryOut has to know of the boot.
 type Orders struct {
-	Places  []Place           // where the parts of the merged root are kept; nil: as the layout says, for Serial
-	Serial  string            // of the deployment that boots
-	Boot    string            // ID of this boot
-	Now     time.Time         // as good as the clock is
-	Destroy func() error      // destroys the key of an encrypted state; nil: it is not encrypted
-	Log     func(line string) // what is done, line by line; nil: nobody listens
+	Places []Place           // where the parts of the merged root are kept; nil: as the layout says, for Serial
+	Serial string            // of the deployment that boots
+	Boot   string            // ID of this boot
+	Now    time.Time         // as good as the clock is
+	Secure Secure            // what a secure reset comes to here
+	Remake func() error      // why an encrypted state could not be made anew, before its key goes; nil: not asked
+	Log    func(line string) // what is done, line by line; nil: nobody listens
 }
 
 func (o *Orders) log(format string, args ...any) {
@@ -34,15 +35,15 @@ type Outcome struct {
 	Err     error  // of Refused and Failed
 }
 
-// ErrDestroyed means that a secure reset has destroyed the key of the state, and that nothing in it can be read any more. The
-// caller makes the state anew, and calls Remember with the order of its command line on the new one.
-var ErrDestroyed = errors.New("the key of the state has been destroyed")
+// ErrDestroy means that a secure reset is to destroy the key of the state: it stands in the last outcome, and is still on file. The
+// caller takes what Leave returns, closes the state, destroys the key, makes the state anew, and calls Inherit on the new one.
+var ErrDestroy = errors.New("the key of the state is to be destroyed")
 
 // CarryOut does what the requests say, before anything is stacked on the state:
 //
 //   - gives the ballast back when the disk is full
 //   - ends the operations that a stop interrupted
-//   - carries out each request, oldest first
+//   - carries out each request, oldest first; behind one that destroys the key nothing is left to do
 //   - writes down what was done, in the journal, and removes the request, in this order
 //   - puts the ballast by again
 //
@@ -80,8 +81,8 @@ func (d *Dir) CarryOut(ctx context.Context, orders Orders) ([]Outcome, error) {
 	for i := range requests {
 		out := d.carryOut(ctx, &requests[i], &orders)
 		outcomes = append(outcomes, out)
-		if errors.Is(out.Err, ErrDestroyed) {
-			return outcomes, ErrDestroyed
+		if errors.Is(out.Err, ErrDestroy) {
+			return outcomes, ErrDestroy
 		}
 	}
 	return outcomes, d.KeepBallast()
@@ -149,18 +150,16 @@ func (d *Dir) carryOut(ctx context.Context, r *Request, orders *Orders) Outcome 
 		return r.failed("", err)
 	}
 	if o == nil {
+		if destroys, err := r.destroys(orders); err != nil {
+			return d.close(r, r.What(), Refused, err, orders)
+		} else if destroys {
+			return Outcome{Request: *r, What: r.What(), Outcome: Destroyed, Err: ErrDestroy}
+		}
 		if o, err = d.plan(r, orders); err != nil {
 			return d.close(r, "", Refused, err, orders)
 		}
 		if len(o.Moves) == 0 && !o.Secure {
 			return d.close(r, o.What, Nothing, nil, orders)
-		}
-		if o.Secure && o.All && orders.Destroy != nil {
-			orders.log("destroy the key of the state")
-			if err := orders.Destroy(); err != nil {
-				return r.failed(o.What, err)
-			}
-			return Outcome{Request: *r, What: o.What, Outcome: Destroyed, Err: ErrDestroyed}
 		}
 		if err := d.begin(o); err != nil {
 			return r.failed(o.What, err)

@@ -328,10 +328,79 @@ func TestASecureResetDestroysTheKey(t *testing.T) {
 	d := populate(t, t.TempDir())
 	file(Request{Kind: Reset, Scope: ScopeAll, Secure: true})(t, d)
 	o := orders()
-	destroyed := 0
-	o.Destroy = func() error { destroyed++; return nil }
-	if _, err := d.CarryOut(context.Background(), o); !errors.Is(err, ErrDestroyed) || destroyed != 1 {
-		t.Errorf("CarryOut = %v, and %d keys destroyed", err, destroyed)
+	o.Secure = SecureDestroy
+	out, err := d.CarryOut(context.Background(), o)
+	if !errors.Is(err, ErrDestroy) || len(out) != 1 || out[0].Outcome != Destroyed {
+		t.Fatalf("CarryOut = %+v, %v; want that the key is to be destroyed", out, err)
+	}
+	if again, _, err := d.Requests(); err != nil || len(again) != 1 {
+		t.Errorf("Requests = %v, %v: until the key is gone the request must stay", again, err)
+	}
+}
+
+func TestANewStateInheritsTheResetThatDestroyedTheOldOne(t *testing.T) {
+	needsRoot(t)
+	d := populate(t, t.TempDir())
+	r := Request{Kind: Reset, Scope: ScopeAll, Secure: true}
+	if filed, err := d.Ask(FromCommandLine, "all,secure", r, now); err != nil || !filed {
+		t.Fatalf("Ask = %v, %v", filed, err)
+	}
+	o := orders()
+	o.Secure = SecureDestroy
+	out, err := d.CarryOut(context.Background(), o)
+	if !errors.Is(err, ErrDestroy) {
+		t.Fatal(err)
+	}
+	text := d.Leave(out[0].Request, "boot")
+
+	fresh := populate(t, t.TempDir())
+	for n, want := range []bool{true, false} {
+		got, heard, err := fresh.Inherit(text, now)
+		if err != nil || heard != want || heard && got.Outcome != Destroyed {
+			t.Errorf("Inherit, time %d = %+v, %v, %v; want %v", n+1, got, heard, err, want)
+		}
+	}
+	entries, _, err := fresh.Journal()
+	must(t, err)
+	if len(entries) != 1 || entries[0].Outcome != Destroyed || entries[0].ID != out[0].Request.ID || entries[0].From != FromCommandLine {
+		t.Errorf("Journal = %+v, want the reset", entries)
+	}
+	if filed, err := fresh.Ask(FromCommandLine, "all,secure", r, now); err != nil || filed {
+		t.Errorf("Ask = %v, %v: the same order must not be carried out twice", filed, err)
+	}
+	if _, heard, err := fresh.Inherit("{}", now); heard || err != nil {
+		t.Errorf("Inherit of nonsense = %v, %v", heard, err)
+	}
+}
+
+func TestASecureResetThatCannotBeIsRefused(t *testing.T) {
+	needsRoot(t)
+	for name, c := range map[string]struct {
+		request Request
+		kind    Secure
+		remake  error
+		want    string
+	}{
+		"of a part":                     {Request{Kind: Reset, Scope: ScopeEtc, Secure: true}, SecureDestroy, nil, "for all of it or not at all"},
+		"that keeps something":          {Request{Kind: Reset, Scope: ScopeAll, Keep: []string{KeepIdentity}, Secure: true}, SecureDestroy, nil, "for all of it or not at all"},
+		"of a state made by hand":       {Request{Kind: Reset, Scope: ScopeAll, Secure: true}, SecureRefuse, nil, "state.create"},
+		"of a base without the program": {Request{Kind: Reset, Scope: ScopeAll, Secure: true}, SecureDestroy, errors.New("no cryptsetup"), "no cryptsetup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := populate(t, t.TempDir())
+			before := list(t, d.Name(), "journal", "ballast", "requests")
+			file(c.request)(t, d)
+			o := orders()
+			o.Secure, o.Remake = c.kind, func() error { return c.remake }
+			out, err := d.CarryOut(context.Background(), o)
+			must(t, err)
+			if len(out) != 1 || out[0].Outcome != Refused || !strings.Contains(out[0].Err.Error(), c.want) {
+				t.Errorf("CarryOut = %+v, want a refusal with %q", out, c.want)
+			}
+			if after := list(t, d.Name(), "journal", "ballast", "requests"); strings.Join(before, "\n") != strings.Join(after, "\n") {
+				t.Error("a refused reset changed something")
+			}
+		})
 	}
 }
 

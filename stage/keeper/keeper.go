@@ -20,6 +20,7 @@ type Keeper struct {
 	mount.Kernel
 	at    string
 	owner stage.Owner
+	disks *disk.Disk
 	lines []string // what was done, for veneer.debug
 
 	filled []string // what Data has given back so far of what a reset took
@@ -54,6 +55,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	k := &Keeper{}
 	defer func() { _ = k.Close() }()
 	disks := disk.New(k.say)
+	k.disks = disks
 	for {
 		call, err := stage.ReadCall(in)
 		if errors.Is(err, io.EOF) {

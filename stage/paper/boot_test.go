@@ -26,6 +26,8 @@ func (r *recorder) Apply(op mount.Op) error {
 	switch op := op.(type) {
 	case mount.Mount:
 		r.mounted = append(r.mounted, op.Target)
+	case mount.Bind:
+		r.mounted = append(r.mounted, op.Target)
 	case mount.Unmount:
 		last := len(r.mounted) - 1
 		if last < 0 || r.mounted[last] != op.Target {

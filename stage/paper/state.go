@@ -64,6 +64,9 @@ func (p *Machine) EncryptNew(_ context.Context, _, device string, how stage.Unlo
 	return p.open(device, how)
 }
 
+// Destroy implements stage.StateMaker: nothing on paper asks for it.
+func (p *Machine) Destroy(context.Context, string) error { return nil }
+
 // ModulesOf implements stage.StateKeeper.
 func (p *Machine) ModulesOf(_ context.Context, _ string, names ...string) error {
 	return p.Modules(names...)

@@ -41,8 +41,8 @@ const (
 )
 
 var (
-	key    = stage.UnlockSpec{Kind: stage.UnlockKeyFile, Name: "by-key", KeyDevice: boot.DeviceRef{Kind: boot.ByLabel, Value: "KEYS"}, KeyFile: "keys/state.key"}
-	tpmKey = stage.UnlockSpec{Kind: stage.UnlockTPM2, Name: "by-tpm-and-key", PCRs: "7", KeyDevice: key.KeyDevice, KeyFile: key.KeyFile}
+	key    = stage.UnlockSpec{Kind: stage.UnlockKeyFile, Name: "by-key", Wait: patience, KeyDevice: boot.DeviceRef{Kind: boot.ByLabel, Value: "KEYS"}, KeyFile: "keys/state.key"}
+	tpmKey = stage.UnlockSpec{Kind: stage.UnlockTPM2, Name: "by-tpm-and-key", PCRs: "7", Wait: patience, KeyDevice: key.KeyDevice, KeyFile: key.KeyFile}
 	tpm    = stage.UnlockSpec{Kind: stage.UnlockTPM2, Name: "by-tpm", PCRs: "4+7"}
 	person = stage.UnlockSpec{Kind: stage.UnlockPassphrase, Name: "by-person"}
 	nobody = stage.UnlockSpec{Kind: stage.UnlockRandom, Name: "by-nobody"}

@@ -14,6 +14,7 @@ type Disk struct {
 	mount.Kernel
 	Detail func(format string, args ...any)
 	Ask    func(ctx context.Context, prompt string) ([]byte, error) // asks a person for a secret
+	asked  stage.DiskSpec                                           // the encrypted device that was asked for last
 }
 
 // New returns a Disk that asks on the console, without echo.
@@ -42,9 +43,13 @@ func (m *Disk) Do(ctx context.Context, op string, s stage.DiskSpec) (done stage.
 	case stage.OpGrowFile:
 		err = m.GrowFile(s.Device, s.File)
 	case stage.OpEncrypt:
+		m.remember(s)
 		done.Mapped, err = m.EncryptNew(ctx, s.Root, s.Device, s.Unlock, k)
 	case stage.OpUnlock:
+		m.remember(s)
 		done.Mapped, err = m.Unlock(ctx, s.Root, s.Device, s.Unlock, k)
+	case stage.OpDestroy:
+		err = m.Destroy(s.Why)
 	default:
 		return done, false, fmt.Errorf("no operation on disks is called %q", op)
 	}

@@ -28,6 +28,8 @@ const (
 	keyDir       = stage.KeyDir
 	maxKeyFile   = 64 << 10
 	keySize      = 64
+
+	enrolPackages = "systemd-cryptsetup (Debian 12: systemd) and libtss2-esys-3.0.2-0"
 )
 
 // Keys as long as those that we make ourselves have all the bits that they need, and gain nothing by being stretched.
@@ -119,7 +121,7 @@ func (m *Disk) forgotten(device string) error {
 		return fmt.Errorf("%w: a random key would destroy the %s %q on it (%s)", stage.ErrForeign, b.Type, b.Label, b.Reason)
 	}
 	// With the mark it holds nothing, and EncryptNew takes it.
-	return (&site{f, size}).put(probe.Mark(size), size-probe.MarkSize)
+	return (&site{File: f, size: size}).put(probe.Mark(size), size-probe.MarkSize)
 }
 
 // EncryptNew makes LUKS2 on a device that holds nothing, and opens it:
@@ -141,7 +143,7 @@ func (m *Disk) EncryptNew(ctx context.Context, root, device string, how stage.Un
 		return fail(err)
 	}
 	size := s.size
-	if err := s.Close(); err != nil { // cryptsetup wants the device for itself
+	if err := errors.Join(s.clearTold(), s.Close()); err != nil { // cryptsetup wants the device for itself
 		return fail(err)
 	}
 	if err := m.luksFormat(ctx, root, device, how, secret); err != nil {
@@ -214,7 +216,7 @@ func (m *Disk) luksFormat(ctx context.Context, root, device string, how stage.Un
 	if how.KeyFile == "" {
 		enrol = append(enrol, "--wipe-slot=0")
 	}
-	_, _, err := m.run(ctx, root, tool{program: "systemd-cryptenroll", pkg: "systemd-cryptsetup (Debian 12: systemd) and libtss2-esys-3.0.2-0",
+	_, _, err := m.run(ctx, root, tool{program: "systemd-cryptenroll", pkg: enrolPackages,
 		args: append(enrol, device), limit: unlockLimit, secret: key})
 	return err
 }
@@ -236,7 +238,7 @@ func unmark(device string, size int64) error {
 		return err
 	}
 	defer f.Close()
-	return (&site{f, size}).done()
+	return (&site{File: f, size: size}).done()
 }
 
 // mappedDevice is the device that cryptsetup opened.

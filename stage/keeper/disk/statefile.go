@@ -92,7 +92,7 @@ func (m *Disk) newFile(ctx context.Context, root string, at int, spec stage.File
 		return errors.Join(err, unix.Unlinkat(at, name, 0))
 	}
 	// mkfs leaves out the last MiB, as of a device; a file goes without.
-	if err := m.mkfs(ctx, root, &site{f, size + probe.Reserved}, "ext4", spec.Label); err != nil {
+	if err := m.mkfs(ctx, root, &site{File: f, size: size + probe.Reserved}, "ext4", spec.Label); err != nil {
 		return errors.Join(err, unix.Unlinkat(at, name, 0))
 	}
 	if err := errors.Join(f.Truncate(size), f.Sync()); err != nil {

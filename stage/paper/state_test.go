@@ -1,0 +1,192 @@
+package paper
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"veneer/boot"
+	"veneer/images"
+	"veneer/overlay/rule"
+	"veneer/overlay/state"
+	"veneer/stage"
+)
+
+// kept is a recorder on whose state's device lies what device says, and whose state does what the functions say.
+type kept struct {
+	*recorder
+	device   stage.Device
+	missing  bool
+	requests func(stage.Asked) stage.RequestsDone
+	data     error
+
+	opened stage.UnlockSpec
+	did    []string
+}
+
+type keptDir struct {
+	stage.StateDir
+	k *kept
+}
+
+func (k *kept) StateDevice(_ context.Context, ref boot.DeviceRef) (stage.Device, error) {
+	if k.missing {
+		return stage.Device{}, stage.ErrNoDevice
+	}
+	return k.device, nil
+}
+
+func (k *kept) CreatePartition(_ context.Context, _ string, spec stage.PartitionSpec) (stage.Device, error) {
+	k.did = append(k.did, "create "+spec.Name)
+	return stage.Device{Path: "/dev/made", Empty: true}, nil
+}
+
+func (k *kept) EncryptNew(ctx context.Context, root, device string, how stage.UnlockSpec) (string, func() error, error) {
+	k.did = append(k.did, "encrypt "+device)
+	return k.recorder.EncryptNew(ctx, root, device, how)
+}
+
+func (k *kept) Unlock(ctx context.Context, root, device string, how stage.UnlockSpec) (string, func() error, error) {
+	k.opened = how
+	k.did = append(k.did, "unlock "+device)
+	return k.recorder.Unlock(ctx, root, device, how)
+}
+
+func (k *kept) StateFile(ctx context.Context, root, dir string, spec stage.FileSpec) (string, func() error, func() error, error) {
+	k.did = append(k.did, "file in "+dir)
+	return k.recorder.StateFile(ctx, root, dir, spec)
+}
+
+func (k *kept) Destroy(_ context.Context, order string) error {
+	if slices.ContainsFunc(k.mounted, func(dir string) bool { return strings.HasPrefix(dir, stage.StateMount) }) {
+		return errors.New("the state is mounted")
+	}
+	k.did = append(k.did, "destroy "+order)
+	k.device = stage.Device{Path: k.device.Path, Empty: true}
+	return nil
+}
+
+func (k *kept) OpenState(at string, owner stage.Owner) (stage.StateDir, error) {
+	d, err := k.recorder.OpenState(at, owner)
+	return keptDir{d, k}, err
+}
+
+func (d keptDir) Requests(ctx context.Context, asked stage.Asked) (stage.RequestsDone, error) {
+	if d.k.requests == nil {
+		return d.StateDir.Requests(ctx, asked)
+	}
+	return d.k.requests(asked), nil
+}
+
+func (d keptDir) Data(ctx context.Context, spec stage.DataSpec) error {
+	if d.k.data != nil {
+		err := d.k.data
+		d.k.data = nil
+		return err
+	}
+	return d.StateDir.Data(ctx, spec)
+}
+
+// keeping boots a manifest with a state at PARTLABEL=state, and /var kept.
+func keeping(t *testing.T, k *kept, s images.State, cmdline string) (stage.Record, error) {
+	t.Helper()
+	if s.Place == "" {
+		s.Place = "PARTLABEL=state"
+	}
+	k.recorder = newRecorder(t, manifest(t, func(m *images.Manifest) {
+		m.State, m.Rules = s, []rule.Rule{{Path: "/var", Action: rule.Persist, Form: rule.Bind}}
+	}))
+	r := &stage.Runner{OnFail: boot.Reboot}
+	_, err := stage.Boot(context.Background(), r, k, env(t, cmdline))
+	if uerr := r.Unwind(); uerr != nil || len(k.mounted) != 0 {
+		t.Errorf("Unwind() = %v, and %v is mounted", uerr, k.mounted)
+	}
+	return r.Record, err
+}
+
+func TestAStateIsDestroyedWhenItIsDownAndMadeAnew(t *testing.T) {
+	k := &kept{device: stage.Device{Path: "/dev/s", FileSystem: stage.LUKS}}
+	asked := 0
+	k.requests = func(a stage.Asked) stage.RequestsDone {
+		if asked++; a.Secure != state.SecureDestroy {
+			t.Errorf("a secure reset comes to %q, want %q", a.Secure, state.SecureDestroy)
+		}
+		if asked == 1 {
+			return stage.RequestsDone{Destroy: "it"}
+		}
+		return stage.RequestsDone{Requests: []stage.Request{{ID: "7", Kind: "reset", Outcome: state.Destroyed}}}
+	}
+	rec, err := keeping(t, k, images.State{Create: true, Unlock: images.UnlockTPM2, KeyFile: "LABEL=KEYS:/k"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(k.did, ", "); got != "unlock /dev/s, destroy it, encrypt /dev/s" {
+		t.Errorf("it did: %s", got)
+	}
+	if len(rec.Requests) != 1 || rec.Requests[0].Outcome != state.Destroyed || rec.State.Secure != state.SecureDestroy {
+		t.Errorf("requests %+v, state %+v", rec.Requests, rec.State)
+	}
+	if k.opened.KeyFile != "k" && k.opened.KeyFile != "/k" {
+		t.Errorf("the second key is %+v", k.opened)
+	}
+}
+
+func TestOnlyAStateThatCanBeMadeAnewIsDestroyed(t *testing.T) {
+	for name, c := range map[string]struct {
+		policy  images.State
+		cmdline string
+		device  stage.Device
+		want    state.Secure
+	}{
+		"made by the boot":            {images.State{Create: true, Unlock: "tpm2"}, "", stage.Device{Path: "/dev/s", FileSystem: stage.LUKS}, state.SecureDestroy},
+		"made by hand":                {images.State{Unlock: "tpm2"}, "", stage.Device{Path: "/dev/s", FileSystem: stage.LUKS}, state.SecureRefuse},
+		"made by hand, and a word":    {images.State{Unlock: "tpm2"}, "veneer.missing-upper=create", stage.Device{Path: "/dev/s", FileSystem: stage.LUKS}, state.SecureDestroy},
+		"found by what it holds":      {images.State{Create: true, Unlock: "tpm2", Place: "LABEL=S"}, "", stage.Device{Path: "/dev/s", FileSystem: stage.LUKS}, state.SecureRefuse},
+		"with a key for one boot":     {images.State{Create: true, Unlock: "random"}, "", stage.Device{Path: "/dev/s", FileSystem: stage.LUKS}, state.SecureDelete},
+		"in the clear":                {images.State{Create: true}, "", stage.Device{Path: "/dev/s", FileSystem: "ext4"}, state.SecureDelete},
+		"encrypted by this very boot": {images.State{Create: true, Unlock: "tpm2"}, "", stage.Device{Path: "/dev/s", Empty: true}, state.SecureDestroy},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rec, err := keeping(t, &kept{device: c.device}, c.policy, c.cmdline)
+			if err != nil || rec.State.Secure != c.want {
+				t.Errorf("secure is %q, %v; want %q", rec.State.Secure, err, c.want)
+			}
+		})
+	}
+}
+
+func TestAFileHoldsTheStateWhereNoUpperCanBe(t *testing.T) {
+	for _, kind := range []string{"vfat", "exfat", "ntfs"} {
+		k := &kept{device: stage.Device{Path: "/dev/s", FileSystem: kind}}
+		rec, err := keeping(t, k, images.State{Place: "LABEL=STICK:/keep"}, "")
+		if err != nil || !slices.Equal(k.did, []string{"file in /run/initramfs/veneer/state-files/keep"}) || rec.State.FileSystem != "ext4" {
+			t.Errorf("%s: %v, it did %q, state %+v", kind, err, k.did, rec.State)
+		}
+	}
+}
+
+func TestRulesThatFailAreDoneWithoutTheStateWhereThatIsThePolicy(t *testing.T) {
+	full := errors.New("no room for /var")
+	k := &kept{device: stage.Device{Path: "/dev/s", FileSystem: "ext4"}, data: full}
+	rec, err := keeping(t, k, images.State{Missing: "ephemeral"}, "")
+	if err != nil || rec.State.Kind != stage.StateEphemeral || !strings.Contains(rec.State.Why, full.Error()) || len(rec.Degraded) != 1 || len(rec.Rules) != 1 {
+		t.Errorf("Boot() = %v, state %+v, degraded %+v, rules %+v; want it in memory, and said once", err, rec.State, rec.Degraded, rec.Rules)
+	}
+	k = &kept{device: stage.Device{Path: "/dev/s", FileSystem: "ext4"}, data: full}
+	if _, err := keeping(t, k, images.State{}, ""); !errors.Is(err, full) {
+		t.Errorf("Boot() = %v, want the failure", err)
+	}
+}
+
+func TestAPartitionIsMadeUnlessTheBootIsToWait(t *testing.T) {
+	k := &kept{missing: true}
+	if _, err := keeping(t, k, images.State{Create: true}, ""); err != nil || !slices.Equal(k.did, []string{"create state"}) {
+		t.Errorf("Boot() = %v, it did %q", err, k.did)
+	}
+	k = &kept{missing: true}
+	if _, err := keeping(t, k, images.State{Create: true, Missing: "wait"}, ""); !errors.Is(err, stage.ErrNoDevice) || len(k.did) > 0 {
+		t.Errorf("Boot() = %v, it did %q; want that it waits", err, k.did)
+	}
+}
