@@ -180,11 +180,26 @@ func (l *Lab) makeMedium(ctx context.Context) error {
 	})
 }
 
-// makePlainDisk makes the ordinary installation: the same tree on a writable ext4 root.
+// plainFstab is what Debian's installer writes for a root: it is checked, and then made writable.
+const plainFstab = "LABEL=PLAIN / ext4 errors=remount-ro 0 1\n"
+
+// makePlainDisk makes the ordinary installation: the same tree on an ext4 root.
 func (l *Lab) makePlainDisk(ctx context.Context) error {
 	return l.once("plain.img", func(part string) error {
-		_, err := output(ctx, "mke2fs", "-q", "-t", "ext4", "-L", "PLAIN", "-d", l.path(baseTree), part, "1G")
-		return err
+		if _, err := output(ctx, "mke2fs", "-q", "-t", "ext4", "-L", "PLAIN", "-d", l.path(baseTree), part, "1G"); err != nil {
+			return err
+		}
+		fstab := part + ".fstab"
+		defer os.Remove(fstab)
+		if err := os.WriteFile(fstab, []byte(plainFstab), 0o644); err != nil {
+			return err
+		}
+		for _, order := range []string{"rm /etc/fstab", "write " + fstab + " /etc/fstab"} {
+			if _, err := output(ctx, "debugfs", "-w", "-R", order, part); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -163,8 +163,8 @@ func makeOverlayroot(ctx context.Context, l *Lab) (Peer, error) {
 
 func makePlain(ctx context.Context, l *Lab) (Peer, error) {
 	initrd, err := l.initrd(ctx, ordinaryTree)
-	return Peer{Title: "plain ext4 root (no overlay)", Initrd: initrd, Disks: []qemu.Disk{{Path: l.path("plain.img"), Snapshot: true}},
-		Append: []string{"root=LABEL=PLAIN", "rw"}}, errors.Join(err, l.makePlainDisk(ctx))
+	return Peer{Title: "plain ext4 root, as installed", Initrd: initrd, Disks: []qemu.Disk{{Path: l.path("plain.img"), Snapshot: true}},
+		Append: []string{"root=LABEL=PLAIN", "ro"}}, errors.Join(err, l.makePlainDisk(ctx))
 }
 
 // initrd returns the initramfs that the packages of a tree have made when they were installed. It must be for the kernel
