@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -88,40 +89,44 @@ take --dry-run.`,
 	return cmd
 }
 
-// resolve does one thing to each path.
+// resolve does one thing to each path, and reports all that failed behind what was done.
 func (f etcFlags) resolve(w io.Writer, paths []string, do func(merge.Resolver, string) ([]merge.Change, error)) error {
 	p, err := live.Find(f.root, f.dir)
 	if err != nil {
 		return err
 	}
 	p.DryRun = f.dryRun
+	rel := make([]string, len(paths))
+	var wrong []error
+	for i, name := range paths {
+		rel[i], err = p.Relative(name)
+		wrong = append(wrong, err)
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return usageError{err}
+	}
 	done := []merge.Change{}
-	for _, name := range paths {
-		path, err := p.Relative(name)
-		if err != nil {
-			return usageError{err}
-		}
+	var failed []error
+	for _, path := range rel {
 		changes, err := do(p.Resolver, path)
-		done = append(done, changes...)
-		if err != nil {
-			return err
-		}
+		done, failed = append(done, changes...), append(failed, err)
 	}
-	for i := range done {
-		done[i].Path = entry.Quote(done[i].Path)
-	}
+	err = errors.Join(failed...)
 	if f.json {
-		return printJSON(w, map[string]any{"dry-run": f.dryRun, "changes": done})
+		for i := range done {
+			done[i].Path = entry.Quote(done[i].Path)
+		}
+		return errors.Join(printJSON(w, map[string]any{"dry-run": f.dryRun, "changes": done}), err)
 	}
-	if len(done) == 0 {
+	if len(done) == 0 && err == nil {
 		fmt.Fprintln(w, "nothing local there")
 	}
 	for _, c := range done {
-		if _, err := fmt.Fprintf(w, "%s: %s\n", c.Path, c.What); err != nil {
+		if _, err := fmt.Fprintf(w, "%s: %s\n", entry.Plain(c.Path), c.What); err != nil {
 			return err
 		}
 	}
-	return nil
+	return err
 }
 
 func (f etcFlags) printDiff(w io.Writer, r *merge.Report) error {

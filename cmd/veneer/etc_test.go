@@ -109,7 +109,7 @@ func TestEtcShowsAndResolvesWhatAMergeLeft(t *testing.T) {
 		{"as JSON", []string{"diff", "--json", "a"}, 0, []string{`"conflict": 1`, `"side": "a.new"`, `"kept-local": 0`}, ""},
 		{"what would be done", []string{"accept", "--dry-run", "a"}, 0, []string{"a: replaced by a.new"}, ""},
 		{"the base's side", []string{"accept", "/etc/a", "b"}, 0, []string{"a: replaced by a.new", "b: replaced by b.new"}, "a=2 b=2 c=9 c.new/in=2 d/new=2 d/x=9 mine=9 same=1"},
-		{"a directory as the base's side", []string{"accept", "c"}, 0, []string{"c: replaced by c.new"}, "a=2 b=2 c/in=2 d/new=2 d/x=9 mine=9 same=1"},
+		{"a directory as the base's side, and a path that has none", []string{"accept", "d/x", "c"}, exitFailed, []string{"c: replaced by c.new", "d/x: the base has laid nothing beside it"}, "a=2 b=2 c/in=2 d/new=2 d/x=9 mine=9 same=1"},
 		{"nothing to accept", []string{"accept", "d/x"}, exitFailed, []string{"the base has laid nothing beside it"}, ""},
 		{"what a reset would do", []string{"reset", "--dry-run", "--json", "d"}, 0, []string{`"dry-run": true`, `"path": "d/y"`, `"what": "restored"`}, ""},
 		{"a reset of a directory", []string{"reset", "d"}, 0, []string{"d/x: replaced by what the base has", "d/y: restored"}, "a=2 b=2 c/in=2 d/new=2 d/x=1 d/y=1 mine=9 same=1"},
