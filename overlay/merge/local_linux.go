@@ -44,6 +44,11 @@ func Local(ctx context.Context, s Spec) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	for i := range p.Report.Items {
+		if note := &p.Report.Items[i].Note; *note == noteEarlier {
+			*note = "" // whether it is one of an earlier base or of this one the report of the merge knows
+		}
+	}
 	return &p.Report, nil
 }
 
