@@ -155,11 +155,11 @@ func (r resetReport) words(w io.Writer) {
 		fmt.Fprintln(w, n)
 	}
 	if r.ID != "" {
-		fmt.Fprintf(w, "Filed as %s: the next boot carries it out.\n", r.ID)
+		fmt.Fprintf(w, "Filed as %s: the next boot carries it out. Until then 'veneer reset --cancel %s' takes it back.\n", r.ID, r.ID)
 		if r.Secure {
 			r.finality(w)
 		} else {
-			fmt.Fprintln(w, "'veneer undo' brings it back until that boot is blessed.")
+			fmt.Fprintln(w, "After it 'veneer undo' brings back what was wiped, until that boot is blessed.")
 		}
 		return
 	}

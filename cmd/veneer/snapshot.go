@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -169,7 +170,16 @@ func (v *snapshotVerb) list(k *keptState, w, errs io.Writer) error {
 	})
 }
 
+// remove deletes a snapshot that no request needs.
 func (v *snapshotVerb) remove(k *keptState, w io.Writer, name string) error {
+	filed, _, err := k.Requests()
+	if err != nil {
+		return err
+	}
+	filed = slices.DeleteFunc(filed, func(r state.Request) bool { return r.Kind != state.Restore || r.Snapshot != name })
+	if len(filed) > 0 {
+		return fmt.Errorf("snapshot %s is not deleted: the next boot returns to it\n%s", name, takeBack(filed))
+	}
 	if v.dryRun {
 		_, err := k.Snapshot(name)
 		if err == nil {
@@ -206,7 +216,7 @@ func (v *snapshotVerb) restore(ctx context.Context, k *keptState, w io.Writer, n
 		return errors.Join(err, k.Cancel(r.ID))
 	}
 	return v.print(w, map[string]string{"id": r.ID, "snapshot": name}, func(w io.Writer) {
-		fmt.Fprintf(w, "Filed as %s: the next boot returns to %s. 'veneer undo' takes it back until that boot is blessed.\n", r.ID, name)
+		fmt.Fprintf(w, "Filed as %s: the next boot returns to %s. Until then 'veneer reset --cancel %s' takes it back.\nAfter it 'veneer undo' does, until that boot is blessed.\n", r.ID, name, r.ID)
 	})
 }
 
