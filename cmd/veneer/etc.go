@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -138,7 +137,7 @@ func (f etcFlags) printDiff(w io.Writer, r *merge.Report) error {
 		_, err := fmt.Fprintln(w, "nothing is local: all of it is as the base has it")
 		return err
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var err error
 	for _, open := range []bool{true, false} {
 		for _, i := range r.Items {
 			if i.Verdict.Open() != open {
@@ -146,15 +145,20 @@ func (f etcFlags) printDiff(w io.Writer, r *merge.Report) error {
 			}
 			note := i.Note
 			if i.Side != "" {
-				note = "the base's side is " + entry.Quote(i.Side)
+				note = "the base's side is " + i.Side
 			}
 			if i.Verdict == merge.Pruned {
 				note = "equal to the base"
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\n", i.Verdict, entry.Quote(i.Path), note)
+			if note != "" { // behind the path, whatever its length: one long name must not widen every line
+				note = "  " + entry.Plain(note)
+			}
+			if err == nil {
+				_, err = fmt.Fprintf(w, "%-13s  %s%s\n", i.Verdict, entry.Plain(i.Path), note)
+			}
 		}
 	}
-	if err := t.Flush(); err != nil {
+	if err != nil {
 		return err
 	}
 	if r.Omitted > 0 {

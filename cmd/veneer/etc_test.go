@@ -116,7 +116,7 @@ func TestEtcShowsAndResolvesWhatAMergeLeft(t *testing.T) {
 		says  []string
 		state string // afterwards; empty for unchanged
 	}{
-		{"what is local", []string{"diff"}, 0, []string{"conflict       a        the base's side is a.new", "conflict       b  ", "type-clash     c  ", "deleted-local  deleted", "kept-local     mine", "kept-local     d/x", "deleted-local  d/y", "kept-local     same"}, "a=9 a.new=2 b.new=2 c=9 c.new/in=2 d/new=2 d/x=9 mine=9 same=1"},
+		{"what is local", []string{"diff"}, 0, []string{"conflict       a  the base's side is a.new", "conflict       b  the", "type-clash     c  ", "deleted-local  deleted", "kept-local     mine", "kept-local     d/x", "deleted-local  d/y", "kept-local     same"}, "a=9 a.new=2 b.new=2 c=9 c.new/in=2 d/new=2 d/x=9 mine=9 same=1"},
 		{"below a path", []string{"diff", "/etc/d"}, 0, []string{"kept-local     d/x"}, ""},
 		{"as JSON", []string{"diff", "--json", "a"}, 0, []string{`"conflict": 1`, `"side": "a.new"`, `"kept-local": 0`}, ""},
 		{"what would be done", []string{"accept", "--dry-run", "a"}, 0, []string{"a: replaced by a.new"}, ""},
@@ -127,7 +127,7 @@ func TestEtcShowsAndResolvesWhatAMergeLeft(t *testing.T) {
 		{"a reset of a directory", []string{"reset", "d"}, 0, []string{"d/x: replaced by what the base has", "d/y: restored"}, "a=2 b=2 c/in=2 d/new=2 d/x=1 d/y=1 mine=9 same=1"},
 		{"a reset of what was never changed", []string{"reset", "d/new"}, 0, []string{"nothing local there"}, ""},
 		{"a reset of all", []string{"reset", "/etc"}, 0, []string{"deleted: restored", "mine: removed", "same: replaced"}, "a=2 b=2 c/in=2 d/new=2 d/x=1 d/y=1 deleted=1 same=1"},
-		{"nothing is local", []string{"diff"}, 0, []string{"pruned  a", "equal to the base"}, ""},
+		{"nothing is local", []string{"diff"}, 0, []string{"pruned         a  equal to the base", "equal to the base"}, ""},
 		{"a path elsewhere", []string{"reset", "/usr/bin"}, exitUsage, []string{"does not lie in /etc"}, ""},
 		{"a directory that is not merged", []string{"--dir", "/var", "diff"}, exitFailed, []string{"not in a merged directory: /var is persist"}, ""},
 		{"no such verb", []string{"merge"}, exitUsage, []string{"unknown command"}, ""},

@@ -219,7 +219,7 @@ func TestTheVerbsOfAStateRefuseWhatTheyCannotDo(t *testing.T) {
 		want       string
 	}{
 		{"a machine without a state", none, []string{"reset"}, exitFailed, "nothing is kept on this machine: each boot is the first"},
-		{"a machine that lost its state", lost, []string{"undo"}, exitFailed, `although it was asked for: the\x20disk\x0ais\x20gone`},
+		{"a machine that lost its state", lost, []string{"undo"}, exitFailed, `although it was asked for: "the disk\nis gone"`},
 		{"a machine of others", t.TempDir(), []string{"bless"}, exitFailed, "not booted by Veneer"},
 		{"nothing to undo", persistent, []string{"undo"}, exitFailed, "there is nothing to undo"},
 		{"a number that is none", persistent, []string{"undo", "7"}, exitFailed, "the journal has no number 7"},
@@ -228,6 +228,7 @@ func TestTheVerbsOfAStateRefuseWhatTheyCannotDo(t *testing.T) {
 		{"a path in no snapshot", persistent, []string{"snapshot", "restore", "x", "/etc/a"}, exitFailed, `there is no snapshot "x"`},
 		{"an empty path", persistent, []string{"snapshot", "restore", "x", ""}, exitUsage, "the path is empty"},
 		{"a word behind the path", persistent, []string{"snapshot", "restore", "x", "/etc", "/var"}, exitUsage, "at most 3"},
+		{"a path of which nothing is kept", persistent, []string{"reset", "--scope", "/nope"}, exitFailed, "nothing is kept at /nope"},
 		{"an unknown scope", persistent, []string{"reset", "--scope", "everything"}, exitUsage, `scope "everything"`},
 		{"an unknown thing to keep", persistent, []string{"reset", "--keep", "passwords"}, exitUsage, `keep "passwords"`},
 		{"a name for the list", persistent, []string{"snapshot", "list", "x"}, exitUsage, `unexpected "x"`},

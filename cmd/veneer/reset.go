@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -122,6 +124,14 @@ func (k *keptState) reset(w io.Writer, v *verb, r state.Request) error {
 	if err != nil {
 		return err
 	}
+	if path.IsAbs(r.Scope) {
+		if len(plan.Steps) == 0 {
+			return fmt.Errorf("reset: nothing is kept at %s or below it: each boot resets it", printable(r.Scope))
+		}
+		if !k.keeps(r.Scope) { // only what lies below it is kept, and listed
+			plan.Notes = append(plan.Notes[1:], fmt.Sprintf("Of %s itself each boot keeps nothing; below it there are places that are kept.", printable(r.Scope)))
+		}
+	}
 	rep := resetReport{Scope: r.Scope, Secure: r.Secure, Key: r.Secure && k.record.State.Secure == state.SecureDestroy, Wiped: []resetStep{}, Kept: []resetStep{}, Notes: append([]string{}, plan.Notes...)}
 	if !v.dryRun {
 		if r, err = k.File(r, k.now); err != nil {
@@ -148,6 +158,13 @@ func (k *keptState) reset(w io.Writer, v *verb, r state.Request) error {
 		}
 	}
 	return v.print(w, rep, func(w io.Writer) { rep.words(w) })
+}
+
+// keeps reports whether a path lies in a place of the state.
+func (k *keptState) keeps(name string) bool {
+	return slices.ContainsFunc(k.places, func(p state.Place) bool {
+		return p.Path == "/" || name == p.Path || strings.HasPrefix(name, p.Path+"/")
+	})
 }
 
 func (r resetReport) words(w io.Writer) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -164,10 +165,18 @@ func (v *snapshotVerb) list(k *keptState, w, errs io.Writer) error {
 			if s.Good {
 				good = "good"
 			}
-			fmt.Fprintf(t, "%s\t%s\tdeployment %s\t%s\t%s\t%s\n", s.Name, printable(s.When), printable(s.Deployment), report.Size(s.Copied+s.Shared), good, printable(s.Why))
+			fmt.Fprintf(t, "%s\t%s\tdeployment %s\t%s\t%s\t%s\n", s.Name, toTheSecond(s.When), printable(s.Deployment), report.Size(s.Copied+s.Shared), good, printable(s.Why))
 		}
 		t.Flush()
 	})
+}
+
+// toTheSecond is a time for people; programs get all of it.
+func toTheSecond(when string) string {
+	if t, err := time.Parse(time.RFC3339Nano, when); err == nil {
+		return t.Format(time.RFC3339)
+	}
+	return printable(when)
 }
 
 // remove deletes a snapshot that no request needs.

@@ -121,8 +121,9 @@ func (m *Machine) Changes(ctx context.Context, o Options) iter.Seq2[Change, erro
 				return
 			}
 		}
-		for _, f := range m.Foreign {
-			if within(f.Path, start) || within(start, f.Path) {
+		_, around := m.owner(start)
+		for i, f := range m.Foreign {
+			if within(f.Path, start) || around == &m.Foreign[i] {
 				if !yield(Change{Path: f.Path, Type: LeftOut, Why: f.What}, nil) {
 					return
 				}

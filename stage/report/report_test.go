@@ -169,6 +169,21 @@ Open conflicts under /srv cannot be told: "no\nway"
 	}
 }
 
+func TestAnUpperIsNotCalledKeptWhereTheStateIsLost(t *testing.T) {
+	r := lost()
+	r.Record.Upper.Kind = "persistent"
+	var text bytes.Buffer
+	if err := r.Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	if want := "  Upper       in memory, as the state is: what is written is gone after the next boot; 13.0 MiB of 512.0 MiB used"; !strings.Contains(text.String(), want) || strings.Contains(text.String(), "persistent;") {
+		t.Errorf("want %q in:\n%s", want, text.String())
+	}
+	if rules := r.RulesText(); !strings.Contains(rules, "/etc  merge    overlay (in memory)") {
+		t.Errorf("rules:\n%s", rules)
+	}
+}
+
 func TestVerifiedIsToldInPlainWords(t *testing.T) {
 	cases := []struct {
 		name string

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"veneer/boot"
 	"veneer/stage"
 	"veneer/stage/watch"
 )
@@ -144,7 +145,10 @@ func (r *Report) RulesText() string {
 	return table(func(row func(cells ...string)) {
 		for _, rule := range r.Rules {
 			form := rule.Form
-			if rule.Upper != "" {
+			switch {
+			case rule.Upper == string(boot.UpperPersistent) && r.lost():
+				form += " (" + inMemory + ")"
+			case rule.Upper != "":
 				form += " (" + rule.Upper + ")"
 			}
 			row(rule.Path, rule.Action, form, rule.Source, rule.Origin)
@@ -199,6 +203,12 @@ func (r *Report) done() string {
 	}
 	return b.String()
 }
+
+// inMemory is what a persistent upper is whose state was lost.
+const inMemory = "in memory"
+
+// lost reports whether nothing survives this boot, although it should.
+func (r *Report) lost() bool { return r.Record.State.Kind == stage.StateEphemeral }
 
 // kept reports whether something survives this boot.
 func (r *Report) kept() bool { return r.Record.State.Kind == stage.StatePersistent }

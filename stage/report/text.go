@@ -94,6 +94,9 @@ func (r *Report) upper() string {
 			kind = string(boot.UpperTmpfs) + ", volatile: what is written outside the rules' paths is gone after the next boot"
 		}
 	}
+	if kind == string(boot.UpperPersistent) && r.lost() {
+		kind = inMemory + ", as the state is: what is written is gone after the next boot"
+	}
 	if kind == string(boot.UpperPersistent) && r.kept() {
 		kind += ": what is written is kept, but where a rule says otherwise"
 	}
