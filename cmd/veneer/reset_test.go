@@ -113,3 +113,11 @@ func TestNamesAndTimesAreForPeople(t *testing.T) {
 		}
 	}
 }
+
+func TestAMessageDoesNotSteerTheTerminal(t *testing.T) {
+	for message, want := range map[string]string{"open /a\x1b[31m\xff: no": `open /a\x1b[31m\xff: no`, "two\nlines, \"é\" \ufffd\u202e": "two\nlines, \"é\" \ufffd\\u202e"} {
+		if got := harmless(message); got != want {
+			t.Errorf("harmless(%q) = %q, want %q", message, got, want)
+		}
+	}
+}
