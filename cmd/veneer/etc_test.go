@@ -222,4 +222,15 @@ func TestStatusAndEtcDiffTellTheSameOpenConflicts(t *testing.T) {
 	if got, want := told(), "conflict added: \nconflict b: "; got != want {
 		t.Errorf("open, without the report:\n%s\nwant:\n%s", got, want)
 	}
+	// An upper that a persist rule keeps may be merged as well (base-change = "merge").
+	record, err := os.ReadFile(root + "/run/veneer/state.json")
+	if err == nil {
+		err = os.WriteFile(root+"/run/veneer/state.json", bytes.Replace(record, []byte(`"merge", "form"`), []byte(`"persist", "form"`), 1), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := told(), "conflict added: \nconflict b: "; got != want {
+		t.Errorf("open, under a persist rule:\n%s\nwant:\n%s", got, want)
+	}
 }
