@@ -201,7 +201,9 @@ func TestAPowerCutBehindAnyWriteOfAResetLeavesTheOldOrTheNewState(t *testing.T) 
 	r.boots(onOld, func(g *guest) { g.run(fiftyLocalPaths) })
 	b := benchOf(t, old, "1")
 	places := []string{"etc/1/fs", "data/var"}
-	before, log := r.boots(onOld, func(g *guest) { g.run("veneer reset --scope all --keep identity,/etc/mine-3,/var/lib/app/3-3") })
+	before, log := r.boots(onOld, func(g *guest) {
+		g.run("veneer reset --scope all --keep identity --keep /etc/mine-3 --keep /var/lib/app/3-3")
+	})
 	was, is := b.asIs(before, places...), b.undisturbed(r.state, places...)
 	for _, p := range []string{"mine-3", "mine-4"} {
 		if _, kept := is["etc/1/fs"][p]; kept != (p == "mine-3") {

@@ -89,6 +89,9 @@ func TestTheVerbsOfTheBoardAnswer(t *testing.T) {
 		{"status for logins", []string{"status", "--banner"}, 0, nil},
 	}
 	t.Setenv("JOURNAL_STREAM", "")
+	if _, out := ask(t, "diff", "before", "/var", "--root", root); out != "A /var/log\n" {
+		t.Errorf("diff of /var with a snapshot tells more than that of /var:\n%s", out)
+	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			code, out := ask(t, append(c.words, "--root", root)...)

@@ -113,11 +113,17 @@ func diffOf(root string, args []string) (*changes.Machine, changes.Options, erro
 	if len(args) == 0 {
 		return m, o, nil
 	}
+	if args[0] == "" {
+		return m, o, errEmptyPath
+	}
 	if o.Path, err = m.Reach(absolute(root, args[0])); err != nil {
 		return m, o, err
 	}
 	return m, o, nil
 }
+
+// errEmptyPath is a path without a letter: a variable that was not set, which must not come to mean the working directory.
+var errEmptyPath = usageError{errors.New("the path is empty")}
 
 // absolute is a path as the shell's user means it, in the system that is looked at.
 func absolute(root, p string) string {

@@ -27,6 +27,9 @@ aside, what is to be deleted) is listed too. Nothing that only lies in an image 
 			if top < 0 || top > maxTop {
 				return usageError{fmt.Errorf("du: -n %d: want 0 to %d", top, maxTop)}
 			}
+			if len(args) == 1 && args[0] == "" {
+				return errEmptyPath
+			}
 			r, m, err := machineOf(root)
 			if err != nil {
 				return err

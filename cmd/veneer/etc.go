@@ -2,9 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -88,40 +88,44 @@ take --dry-run.`,
 	return cmd
 }
 
-// resolve does one thing to each path.
+// resolve does one thing to each path, and reports all that failed behind what was done.
 func (f etcFlags) resolve(w io.Writer, paths []string, do func(merge.Resolver, string) ([]merge.Change, error)) error {
 	p, err := live.Find(f.root, f.dir)
 	if err != nil {
 		return err
 	}
 	p.DryRun = f.dryRun
+	rel := make([]string, len(paths))
+	var wrong []error
+	for i, name := range paths {
+		rel[i], err = p.Relative(name)
+		wrong = append(wrong, err)
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return usageError{err}
+	}
 	done := []merge.Change{}
-	for _, name := range paths {
-		path, err := p.Relative(name)
-		if err != nil {
-			return usageError{err}
-		}
+	var failed []error
+	for _, path := range rel {
 		changes, err := do(p.Resolver, path)
-		done = append(done, changes...)
-		if err != nil {
-			return err
-		}
+		done, failed = append(done, changes...), append(failed, err)
 	}
-	for i := range done {
-		done[i].Path = entry.Quote(done[i].Path)
-	}
+	err = errors.Join(failed...)
 	if f.json {
-		return printJSON(w, map[string]any{"dry-run": f.dryRun, "changes": done})
+		for i := range done {
+			done[i].Path = entry.Quote(done[i].Path)
+		}
+		return errors.Join(printJSON(w, map[string]any{"dry-run": f.dryRun, "changes": done}), err)
 	}
-	if len(done) == 0 {
+	if len(done) == 0 && err == nil {
 		fmt.Fprintln(w, "nothing local there")
 	}
 	for _, c := range done {
-		if _, err := fmt.Fprintf(w, "%s: %s\n", c.Path, c.What); err != nil {
+		if _, err := fmt.Fprintf(w, "%s: %s\n", entry.Plain(c.Path), c.What); err != nil {
 			return err
 		}
 	}
-	return nil
+	return err
 }
 
 func (f etcFlags) printDiff(w io.Writer, r *merge.Report) error {
@@ -133,7 +137,7 @@ func (f etcFlags) printDiff(w io.Writer, r *merge.Report) error {
 		_, err := fmt.Fprintln(w, "nothing is local: all of it is as the base has it")
 		return err
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var err error
 	for _, open := range []bool{true, false} {
 		for _, i := range r.Items {
 			if i.Verdict.Open() != open {
@@ -141,15 +145,20 @@ func (f etcFlags) printDiff(w io.Writer, r *merge.Report) error {
 			}
 			note := i.Note
 			if i.Side != "" {
-				note = "the base's side is " + entry.Quote(i.Side)
+				note = "the base's side is " + i.Side
 			}
 			if i.Verdict == merge.Pruned {
 				note = "equal to the base"
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\n", i.Verdict, entry.Quote(i.Path), note)
+			if note != "" { // behind the path, whatever its length: one long name must not widen every line
+				note = "  " + entry.Plain(note)
+			}
+			if err == nil {
+				_, err = fmt.Fprintf(w, "%-13s  %s%s\n", i.Verdict, entry.Plain(i.Path), note)
+			}
 		}
 	}
-	if err := t.Flush(); err != nil {
+	if err != nil {
 		return err
 	}
 	if r.Omitted > 0 {

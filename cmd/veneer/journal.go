@@ -74,7 +74,7 @@ func (k *keptState) journal() ([]journalEntry, []state.Problem, error) {
 	}
 	list := []journalEntry{}
 	for _, e := range entries {
-		list = append(list, journalEntry{e.Number, e.ID, string(e.Kind), e.From, e.What, e.When, e.Boot, e.Outcome, e.Why, e.Of, undone[e.ID], undoable[e.ID]})
+		list = append(list, journalEntry{e.Number, e.ID, string(e.Kind), e.From, whatOf(e), e.When, e.Boot, e.Outcome, e.Why, e.Of, undone[e.ID], undoable[e.ID]})
 	}
 	for _, r := range requests {
 		list = append(list, journalEntry{ID: r.ID, Kind: string(r.Kind), From: r.From, What: r.What(), Outcome: "on file"})
@@ -82,9 +82,20 @@ func (k *keptState) journal() ([]journalEntry, []state.Problem, error) {
 	return list, append(append(problems, more...), still...), nil
 }
 
+// whatOf is what an entry was about: one that was refused before anybody looked what it comes to has no words of its own.
+func whatOf(e state.Entry) string {
+	switch {
+	case e.What != "":
+		return e.What
+	case e.Of != "":
+		return string(e.Kind) + " " + e.Of
+	}
+	return string(e.Kind)
+}
+
 func printJournal(w io.Writer, list []journalEntry) {
 	if len(list) == 0 {
-		fmt.Fprintln(w, "Nothing was done, and nothing is on file.")
+		fmt.Fprintln(w, "No operation was carried out, and nothing is on file. Snapshots are listed by 'veneer snapshot list'.")
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"veneer/overlay/entry"
 	"veneer/overlay/state"
 	"veneer/stage"
 	"veneer/stage/report"
@@ -40,7 +39,7 @@ func openKept(root string) (*keptState, error) {
 	switch r.State.Kind {
 	case stage.StatePersistent:
 	case stage.StateEphemeral:
-		return nil, fmt.Errorf("%w, although it was asked for: %s", errNothingKept, entry.Quote(r.State.Why))
+		return nil, fmt.Errorf("%w, although it was asked for: %s", errNothingKept, printable(r.State.Why))
 	default:
 		return nil, fmt.Errorf("%w: each boot is the first; see veneer.state= in 'veneer help parameters'", errNothingKept)
 	}

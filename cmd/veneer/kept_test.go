@@ -154,6 +154,57 @@ func TestARequestIsTakenBack(t *testing.T) {
 	}
 }
 
+func TestWhatIsOnFileIsTakenBackAndOrderedOnce(t *testing.T) {
+	root, d := keptMachine(t, stage.StatePersistent)
+	say := func(code int, wants []string, words ...string) {
+		t.Helper()
+		got, out := onMachine(t, root, words...)
+		for _, want := range append(wants, "") {
+			if got != code || !strings.Contains(out, want) {
+				t.Errorf("veneer %s: exit %d, want %d and %q:\n%s", strings.Join(words, " "), got, code, want, out)
+			}
+		}
+	}
+	filed := func() (ids []string) {
+		t.Helper()
+		requests, _, err := d.Requests()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range requests {
+			ids = append(ids, r.ID)
+		}
+		return ids
+	}
+	say(0, nil, "reset", "--scope", "etc")
+	ids := filed()
+	if len(ids) != 1 {
+		t.Fatal(ids)
+	}
+	cancel := "veneer reset --cancel " + ids[0]
+	say(exitFailed, []string{"there is nothing to undo", "reset etc", cancel}, "undo")
+	boots(t, d)
+	say(0, []string{"reset --cancel"}, "reset", "--scope", "data")
+	say(0, []string{"Before that it carries out", "reset data", "reset --cancel " + filed()[0]}, "undo")
+	if ids = filed(); len(ids) != 2 {
+		t.Fatal(ids)
+	}
+	say(exitFailed, []string{"undoes", "already", "veneer reset --cancel " + ids[1]}, "undo")
+	say(exitFailed, []string{"already"}, "undo", "1")
+	say(exitFailed, []string{"already"}, "undo", "--dry-run")
+	if got := filed(); len(got) != 2 {
+		t.Errorf("on file: %v", got)
+	}
+	say(0, nil, "reset", "--cancel", ids[0])
+	say(0, nil, "reset", "--cancel", ids[1])
+	say(0, nil, "snapshot", "first", "--data")
+	say(0, []string{"reset --cancel", "veneer undo"}, "snapshot", "restore", "first")
+	say(exitFailed, []string{"snapshot first is not deleted", "veneer reset --cancel " + filed()[0]}, "snapshot", "delete", "first")
+	say(exitFailed, []string{"snapshot first is not deleted"}, "snapshot", "delete", "first", "--dry-run")
+	say(0, nil, "reset", "--cancel", filed()[0])
+	say(0, []string{"Deleted first"}, "snapshot", "delete", "first")
+}
+
 func TestTheVerbsOfAStateRefuseWhatTheyCannotDo(t *testing.T) {
 	persistent, d := keptMachine(t, stage.StatePersistent)
 	if _, err := d.CreateSnapshot(context.Background(), state.SnapshotSpec{Name: "first", Serial: "1", Now: time.Now()}); err != nil {
@@ -168,7 +219,7 @@ func TestTheVerbsOfAStateRefuseWhatTheyCannotDo(t *testing.T) {
 		want       string
 	}{
 		{"a machine without a state", none, []string{"reset"}, exitFailed, "nothing is kept on this machine: each boot is the first"},
-		{"a machine that lost its state", lost, []string{"undo"}, exitFailed, `although it was asked for: the\x20disk\x0ais\x20gone`},
+		{"a machine that lost its state", lost, []string{"undo"}, exitFailed, `although it was asked for: "the disk\nis gone"`},
 		{"a machine of others", t.TempDir(), []string{"bless"}, exitFailed, "not booted by Veneer"},
 		{"nothing to undo", persistent, []string{"undo"}, exitFailed, "there is nothing to undo"},
 		{"a number that is none", persistent, []string{"undo", "7"}, exitFailed, "the journal has no number 7"},
@@ -177,6 +228,7 @@ func TestTheVerbsOfAStateRefuseWhatTheyCannotDo(t *testing.T) {
 		{"a path in no snapshot", persistent, []string{"snapshot", "restore", "x", "/etc/a"}, exitFailed, `there is no snapshot "x"`},
 		{"an empty path", persistent, []string{"snapshot", "restore", "x", ""}, exitUsage, "the path is empty"},
 		{"a word behind the path", persistent, []string{"snapshot", "restore", "x", "/etc", "/var"}, exitUsage, "at most 3"},
+		{"a path of which nothing is kept", persistent, []string{"reset", "--scope", "/nope"}, exitFailed, "nothing is kept at /nope"},
 		{"an unknown scope", persistent, []string{"reset", "--scope", "everything"}, exitUsage, `scope "everything"`},
 		{"an unknown thing to keep", persistent, []string{"reset", "--keep", "passwords"}, exitUsage, `keep "passwords"`},
 		{"a name for the list", persistent, []string{"snapshot", "list", "x"}, exitUsage, `unexpected "x"`},

@@ -10,7 +10,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -52,14 +55,30 @@ func run(ctx context.Context, root *cobra.Command, args []string) int {
 		if verb != nil && verb != root {
 			help += " " + verb.Name()
 		}
-		fmt.Fprintf(root.ErrOrStderr(), "veneer: %v\nSee '%s'.\n", err, help)
+		fmt.Fprintf(root.ErrOrStderr(), "veneer: %s\nSee '%s'.\n", harmless(err.Error()), help)
 		return exitUsage
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = fmt.Errorf("interrupted; nothing is left half done (%w)", err)
 	}
-	fmt.Fprintf(root.ErrOrStderr(), "veneer: %v\n", err)
+	fmt.Fprintf(root.ErrOrStderr(), "veneer: %s\n", harmless(err.Error()))
 	return exitFailed
+}
+
+// harmless is a message that may hold names of files as a terminal may show it: what steers it is escaped, lines stay lines.
+func harmless(message string) string {
+	var b strings.Builder
+	for i, c := range message {
+		switch {
+		case c == utf8.RuneError && !strings.HasPrefix(message[i:], string(utf8.RuneError)):
+			fmt.Fprintf(&b, `\x%02x`, message[i])
+		case c == '\n' || strconv.IsPrint(c):
+			b.WriteRune(c)
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRune(c), "'"))
+		}
+	}
+	return b.String()
 }
 
 func newRoot() *cobra.Command {

@@ -1,11 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"veneer/overlay/state"
 )
@@ -33,10 +39,10 @@ type resetReport struct {
 func newReset() *cobra.Command {
 	var v verb
 	var scope, cancel string
-	var keep []string
+	var keep keepFlag
 	var secure bool
 	cmd := &cobra.Command{
-		Use:   "reset [--scope all|etc|data|upper|PATH] [--keep WHAT,...]",
+		Use:   "reset [--scope all|etc|data|upper|PATH] [--keep WHAT]...",
 		Short: "Wipe what was written, at the next boot",
 		Long: `Reset files a request that the init carries out at the next boot, before anything is mounted over it: what was written is moved
 aside, whatever its size, and the base shows again. Until the boot after it is blessed, 'veneer undo' brings everything back.
@@ -44,13 +50,13 @@ aside, whatever its size, and the base shows again. Until the boot after it is b
 Scopes: all is everything that was ever written, snapshots and identity too; etc is what was written to /etc; data is what persist
 rules keep; upper is every upper, that of /etc too; a path is whatever supplies that path, and all that lies below it.
 To keep: identity (machine-id, ssh host keys, host name, random seed), network (connections, addresses, host names), snapshots, or
-any path.
+a path, each in a --keep of its own; those three also together, with commas. A path is taken as it is, commas and all.
 
 With --secure what was moved aside is deleted at once, an encrypted state loses its key, and nothing can be brought back. A key goes
 for all of the state or not at all (no --keep, no other --scope), and only where the boot can make the state anew (state.create).`,
 		Example: `  veneer reset --dry-run
   veneer reset --keep identity,network
-  veneer reset --scope etc --keep /etc/wireguard
+  veneer reset --scope etc --keep /etc/wireguard --keep identity
   veneer reset --scope /var/lib/app
   veneer reset --cancel 20260301T120000.000000Z`,
 		Args: args(cobra.NoArgs),
@@ -59,7 +65,7 @@ for all of the state or not at all (no --keep, no other --scope), and only where
 				return v.with(func(k *keptState) error { return k.Cancel(cancel) })
 			}
 			r := state.Request{Kind: state.Reset, From: "command", Scope: scope, Keep: keep, Secure: secure}
-			if err := r.Check(); err != nil {
+			if err := errors.Join(keep.check(v.root), r.Check()); err != nil {
 				return usageError{fmt.Errorf("reset: %w", err)}
 			}
 			return v.with(func(k *keptState) error { return k.reset(cmd.OutOrStdout(), &v, r) })
@@ -68,10 +74,46 @@ for all of the state or not at all (no --keep, no other --scope), and only where
 	v.flags(cmd, "show what would be wiped and kept, and file nothing")
 	flags := cmd.Flags()
 	flags.StringVar(&scope, "scope", state.ScopeAll, "`WHAT` to wipe: all, etc, data, upper or a path")
-	flags.StringSliceVar(&keep, "keep", nil, "`WHAT` to keep: identity, network, snapshots or paths, separated by commas")
+	flags.Var(&keep, "keep", "`WHAT` to keep: a path, or identity, network, snapshots, separated by commas (repeatable)")
 	flags.BoolVar(&secure, "secure", false, "delete at once, and destroy the key of an encrypted state: no undo")
 	flags.StringVar(&cancel, "cancel", "", "take back the request with this `ID`, as long as no boot has carried it out")
 	return cmd
+}
+
+// keepFlag is what was given with --keep, each time once. A path is one word, whatever it holds: one that is cut, or read as
+// another, is wiped.
+type keepFlag []string
+
+func (k *keepFlag) String() string { return strings.Join(*k, ",") }
+func (k *keepFlag) Type() string   { return "WHAT" }
+
+// Set takes one word of the command line.
+func (k *keepFlag) Set(word string) error {
+	if strings.HasPrefix(word, "/") {
+		*k = append(*k, word)
+		return nil
+	}
+	for _, w := range strings.Split(word, ",") {
+		if strings.HasPrefix(w, "/") {
+			return fmt.Errorf("%q is a path in a list: give each path a --keep of its own", w)
+		}
+		*k = append(*k, w)
+	}
+	return nil
+}
+
+// check refuses what looks like a list of paths and names nothing in the system at root: read as one path it would keep none of them.
+func (k keepFlag) check(root string) error {
+	var errs []error
+	for _, w := range k {
+		if !strings.HasPrefix(w, "/") || !strings.Contains(w, ",/") {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Join(root, w)); errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			errs = append(errs, fmt.Errorf("keep %q: there is no such path; of several paths give each a --keep of its own", w))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (k *keptState) reset(w io.Writer, v *verb, r state.Request) error {
@@ -81,6 +123,14 @@ func (k *keptState) reset(w io.Writer, v *verb, r state.Request) error {
 	plan, err := k.PlanReset(r, k.places)
 	if err != nil {
 		return err
+	}
+	if path.IsAbs(r.Scope) {
+		if len(plan.Steps) == 0 {
+			return fmt.Errorf("reset: nothing is kept at %s or below it: each boot resets it", printable(r.Scope))
+		}
+		if !k.keeps(r.Scope) { // only what lies below it is kept, and listed
+			plan.Notes = append(plan.Notes[1:], fmt.Sprintf("Of %s itself each boot keeps nothing; below it there are places that are kept.", printable(r.Scope)))
+		}
 	}
 	rep := resetReport{Scope: r.Scope, Secure: r.Secure, Key: r.Secure && k.record.State.Secure == state.SecureDestroy, Wiped: []resetStep{}, Kept: []resetStep{}, Notes: append([]string{}, plan.Notes...)}
 	if !v.dryRun {
@@ -110,16 +160,23 @@ func (k *keptState) reset(w io.Writer, v *verb, r state.Request) error {
 	return v.print(w, rep, func(w io.Writer) { rep.words(w) })
 }
 
+// keeps reports whether a path lies in a place of the state.
+func (k *keptState) keeps(name string) bool {
+	return slices.ContainsFunc(k.places, func(p state.Place) bool {
+		return p.Path == "/" || name == p.Path || strings.HasPrefix(name, p.Path+"/")
+	})
+}
+
 func (r resetReport) words(w io.Writer) {
 	for _, n := range r.Notes {
 		fmt.Fprintln(w, n)
 	}
 	if r.ID != "" {
-		fmt.Fprintf(w, "Filed as %s: the next boot carries it out.\n", r.ID)
+		fmt.Fprintf(w, "Filed as %s: the next boot carries it out. Until then 'veneer reset --cancel %s' takes it back.\n", r.ID, r.ID)
 		if r.Secure {
 			r.finality(w)
 		} else {
-			fmt.Fprintln(w, "'veneer undo' brings it back until that boot is blessed.")
+			fmt.Fprintln(w, "After it 'veneer undo' brings back what was wiped, until that boot is blessed.")
 		}
 		return
 	}

@@ -4,19 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"veneer/images"
 	"veneer/overlay/rule"
 	"veneer/overlay/rule/rulefile"
 	"veneer/stage"
+	"veneer/stage/report"
 )
 
 // siteRulesDir is where a site writes its rules.
@@ -128,21 +125,9 @@ func readSiteRules(root string, files []string) ([]string, []rule.Rule, error) {
 
 // allowedRules holds the rules of a site against the manifest of the deployment that runs.
 func allowedRules(root string, r *stage.Record, site []rule.Rule) error {
-	store := os.DirFS(filepath.Join(root, stage.StoreDir))
-	if r.Store.Dir != "" && r.Store.Dir != "." {
-		sub, err := fs.Sub(store, path.Clean(strings.TrimPrefix(r.Store.Dir, "/")))
-		if err != nil {
-			return err
-		}
-		store = sub
-	}
-	text, _, err := images.ReadDeployment(store, r.Deployment.Serial)
+	man, err := report.Manifest(root, r)
 	if err != nil {
 		return fmt.Errorf("what the base allows: %w", err)
-	}
-	man, err := images.ParseManifest(text)
-	if err != nil {
-		return err
 	}
 	_, err = rule.InForce(man.Rules, site, man.State.RulePaths)
 	return err

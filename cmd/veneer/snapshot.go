@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -163,13 +165,30 @@ func (v *snapshotVerb) list(k *keptState, w, errs io.Writer) error {
 			if s.Good {
 				good = "good"
 			}
-			fmt.Fprintf(t, "%s\t%s\tdeployment %s\t%s\t%s\t%s\n", s.Name, printable(s.When), printable(s.Deployment), report.Size(s.Copied+s.Shared), good, printable(s.Why))
+			fmt.Fprintf(t, "%s\t%s\tdeployment %s\t%s\t%s\t%s\n", s.Name, toTheSecond(s.When), printable(s.Deployment), report.Size(s.Copied+s.Shared), good, printable(s.Why))
 		}
 		t.Flush()
 	})
 }
 
+// toTheSecond is a time for people; programs get all of it.
+func toTheSecond(when string) string {
+	if t, err := time.Parse(time.RFC3339Nano, when); err == nil {
+		return t.Format(time.RFC3339)
+	}
+	return printable(when)
+}
+
+// remove deletes a snapshot that no request needs.
 func (v *snapshotVerb) remove(k *keptState, w io.Writer, name string) error {
+	filed, _, err := k.Requests()
+	if err != nil {
+		return err
+	}
+	filed = slices.DeleteFunc(filed, func(r state.Request) bool { return r.Kind != state.Restore || r.Snapshot != name })
+	if len(filed) > 0 {
+		return fmt.Errorf("snapshot %s is not deleted: the next boot returns to it\n%s", name, takeBack(filed))
+	}
 	if v.dryRun {
 		_, err := k.Snapshot(name)
 		if err == nil {
@@ -206,7 +225,7 @@ func (v *snapshotVerb) restore(ctx context.Context, k *keptState, w io.Writer, n
 		return errors.Join(err, k.Cancel(r.ID))
 	}
 	return v.print(w, map[string]string{"id": r.ID, "snapshot": name}, func(w io.Writer) {
-		fmt.Fprintf(w, "Filed as %s: the next boot returns to %s. 'veneer undo' takes it back until that boot is blessed.\n", r.ID, name)
+		fmt.Fprintf(w, "Filed as %s: the next boot returns to %s. Until then 'veneer reset --cancel %s' takes it back.\nAfter it 'veneer undo' does, until that boot is blessed.\n", r.ID, name, r.ID)
 	})
 }
 

@@ -22,6 +22,9 @@ Of a path that is not there it says who deleted it, or that nobody has it. Of a 
   veneer why --json /etc/motd | jq .survives.reboot.kept`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] == "" {
+				return errEmptyPath
+			}
 			_, m, err := machineOf(root)
 			if err != nil {
 				return err

@@ -109,7 +109,7 @@ var importers = map[string][]string{
 	"boot/switchroot":            {"initramfs/init"},
 	"initramfs/machine/disktest": {},
 	"overlay/mount/mounttest":    {"initramfs/machine/disktest"},
-	"overlay/merge/live":         {"cmd/veneer"},
+	"overlay/merge/live":         {"cmd/veneer", "stage/report"},
 	"overlay":                    {"stage", "stage/", "initramfs/machine", "cmd/veneer"},
 }
 

@@ -2,12 +2,12 @@ package changes
 
 import (
 	"encoding/base64"
-	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+
+	overlayentry "veneer/overlay/entry" // entry is what a tree has at a path
 )
 
 // Kind is what stands at a path.
@@ -45,14 +45,7 @@ func kindOf(mode uint32) Kind {
 }
 
 // Plain makes a name harmless on a terminal, and unambiguous: one that is not printed as itself is quoted.
-func Plain(name string) string {
-	for _, c := range name {
-		if !unicode.IsPrint(c) || c == unicode.ReplacementChar {
-			return strconv.Quote(name)
-		}
-	}
-	return name
-}
+func Plain(name string) string { return overlayentry.Plain(name) }
 
 // exact is a name for JSON, which holds no bytes but UTF-8: the text with U+FFFD for what is none, and then the bytes beside it
 // in base64.

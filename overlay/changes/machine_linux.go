@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"veneer/overlay/rule"
 )
 
 // Layer is a directory, or for a rule that binds one file that file, which holds a part of what one sees.
@@ -51,10 +53,11 @@ type Source struct {
 
 // Rule is why a source is there.
 type Rule struct {
-	Action   string // persist, merge, ephemeral, read-only; "" for the root itself
-	Origin   string // base, site, default
-	Volatile bool   // what is written is gone after the next boot
-	Why      string // it is volatile, although it should not be
+	Action   string     // persist, merge, ephemeral, read-only; "" for the root itself
+	Origin   string     // base, site, default
+	Volatile bool       // what is written is gone after the next boot
+	Why      string     // it is volatile, although it should not be
+	Said     *rule.Rule // the whole rule, with globs and policy; nil: not known
 }
 
 // Foreign is a mount that is none of ours, or a path that a rule hides.
@@ -118,8 +121,9 @@ func (m *Machine) Changes(ctx context.Context, o Options) iter.Seq2[Change, erro
 				return
 			}
 		}
-		for _, f := range m.Foreign {
-			if within(f.Path, start) || within(start, f.Path) {
+		_, around := m.owner(start)
+		for i, f := range m.Foreign {
+			if within(f.Path, start) || around == &m.Foreign[i] {
 				if !yield(Change{Path: f.Path, Type: LeftOut, Why: f.What}, nil) {
 					return
 				}

@@ -2,6 +2,7 @@ package entry
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -104,6 +105,17 @@ func Quote(path string) string {
 		}
 	}
 	return b.String()
+}
+
+// Plain is a path as people see it: itself where it can be printed, or else quoted as Go and many a shell ($'...') would. Programs get
+// Quote, or JSON.
+func Plain(path string) string {
+	for _, c := range path {
+		if !strconv.IsPrint(c) || c == 0xfffd {
+			return strconv.Quote(path)
+		}
+	}
+	return path
 }
 
 // Unquote takes what Quote returned, and nothing else.

@@ -45,8 +45,8 @@ func (b *besider) known() (map[string]bool, error) {
 }
 
 // decide turns a decision on a name into one with its sides: the base's side of a new conflict is laid beside, that of an older one
-// brought up to date or, when the conflict is over, removed. One that somebody has edited is left to him.
-func (b *besider) decide(name string, d deed) (deed, error) {
+// brought up to date or, when the conflict is over, removed. One that somebody has edited is left to him. clash claims that the types differ.
+func (b *besider) decide(name string, d deed, clash bool) (deed, error) {
 	old := b.sides[name]
 	delete(b.sides, name)
 	switch {
@@ -57,7 +57,9 @@ func (b *besider) decide(name string, d deed) (deed, error) {
 		return b.lay(name, d, old)
 	case (len(old) > 0 || b.given[name]) && (d.verdict == KeptLocal || d.verdict == DeletedLocal) && d.op != remove:
 		b.stays = true
-		d.verdict, d.note = Conflict, "not resolved since an earlier base"
+		if d.verdict, d.note = Conflict, noteEarlier; clash {
+			d.verdict = TypeClash
+		}
 		if len(old) == 0 || !old[0].edited {
 			return b.lay(name, d, old)
 		}
@@ -116,6 +118,9 @@ func (b *besider) free(name string) (bool, error) {
 	n, err := b.at.base.child(name)
 	return n == nil, err
 }
+
+// noteEarlier is of a conflict that an earlier merge has left.
+const noteEarlier = "not resolved since an earlier base"
 
 const noteOver = "the conflict is over"
 

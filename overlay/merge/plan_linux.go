@@ -216,7 +216,7 @@ func (p *planner) entry(at place, name string, b *besider) (stays bool, err erro
 	if u.kind == whiteout && u.dir < 0 && d.op == leave {
 		d.op = hide // what the opaque mark did until now
 	}
-	d, err = b.decide(name, d)
+	d, err = b.decide(name, d, n != nil && u.kind != whiteout && u.kind != n.kind)
 	if err != nil {
 		return false, err
 	}

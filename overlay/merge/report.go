@@ -65,10 +65,10 @@ func (c *Counts) of(v Verdict) *int {
 	return nil
 }
 
-// Add counts a path.
-func (c *Counts) Add(v Verdict) {
+// Add counts so many paths.
+func (c *Counts) Add(v Verdict, paths int) {
 	if n := c.of(v); n != nil {
-		*n++
+		*n += paths
 	}
 }
 
@@ -77,7 +77,7 @@ func (v Verdict) Open() bool { return v == Conflict || v == TypeClash }
 
 // add counts an item, and lists it as far as there is room.
 func (r *Report) add(i Item) {
-	r.Counts.Add(i.Verdict)
+	r.Counts.Add(i.Verdict, 1)
 	if n := len(r.Items); n < maxItems && (i.Verdict.Open() || n-r.Counts.Conflict-r.Counts.TypeClash < maxOthers) {
 		r.Items = append(r.Items, i)
 		return

@@ -1,8 +1,10 @@
 package merge
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -14,6 +16,9 @@ const resetTemp = ".veneer-reset.tmp"
 
 // Reset makes a path, and all below it, what it is in the base: local edits are replaced, what was added is removed, what was
 // deleted comes back. "." is the whole directory. What the upper then holds is equal to the base, and the next merge prunes it.
+//
+// Where that fails for some paths it goes on with the others: what it returns was done, and the error names each of the rest, which
+// are as they were, with the side of the base that lies beside them.
 func (r Resolver) Reset(path string) ([]Change, error) {
 	base, err := openView(r.Lowers)
 	if err != nil {
@@ -30,7 +35,7 @@ func (r Resolver) Reset(path string) ([]Change, error) {
 		return nil, missing(err)
 	}
 	defer unix.Close(upper)
-	s := &resetter{dry: r.DryRun, done: []Change{}, gone: map[string]bool{}}
+	s := &resetter{dry: r.DryRun, done: []Change{}}
 	if path == "." || path == "" {
 		err := s.dir(merged, upper, base, "", false)
 		return s.done, err
@@ -82,7 +87,6 @@ func hides(upper int, d string) (bool, error) {
 type resetter struct {
 	dry  bool
 	done []Change
-	gone map[string]bool // removed, or to be
 }
 
 // dir resets what is local in a directory: what the upper has, and, where the upper hides the base, what the base has.
@@ -98,51 +102,80 @@ func (s *resetter) dir(merged, upper int, base *view, path string, hidden bool) 
 		}
 		names = union(shown, names)
 	}
+	later, err := postponed(merged, names)
+	if err != nil {
+		return about(cmp.Or(path, "."), err)
+	}
+	var errs []error
 	for _, name := range names {
-		if err := s.entry(merged, upper, base, name, join(path, name), hidden); err != nil {
-			return err
+		if !later[name] {
+			errs = append(errs, s.entry(merged, upper, base, name, join(path, name), hidden))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
+// postponed are the sides that go with the names that they are sides of, once those are as in the base.
+func postponed(merged int, names []string) (map[string]bool, error) {
+	all, err := sides(merged, names)
+	later := map[string]bool{}
+	for of, list := range all {
+		if _, there := slices.BinarySearch(names, of); !there {
+			continue
+		}
+		for _, side := range list {
+			later[side.name] = !side.edited
+		}
+	}
+	return later, err
+}
+
+// entry resets one name, and then ends its conflict. An error names the path.
 func (s *resetter) entry(merged, upper int, base *view, name, path string, hidden bool) error {
 	n, err := base.child(name)
-	if err != nil || s.gone[path] {
-		return err
-	}
-	m, err := look(merged, name)
-	if err != nil {
-		return err
+	var m *node
+	if err == nil {
+		m, err = look(merged, name)
 	}
 	switch {
+	case err != nil:
 	case m == nil && n == nil:
 		return nil
 	case n == nil:
-		s.gone[path] = true
-		return s.do(path, "removed", func() error { return entry.Remove(merged, name) })
+		err = s.replace(merged, name, path, "removed", func() error { return entry.Remove(merged, name) })
 	case m == nil:
-		return s.put(merged, base, name, path, "restored")
+		err = s.put(merged, base, name, path, "restored")
 	case m.kind != n.kind:
-		return s.put(merged, base, name, path, "replaced by what the base has")
-	}
-	if err := s.sides(merged, name, path); err != nil {
-		return err
-	}
-	d, err := differ(m, n)
-	if err != nil {
-		return err
-	}
-	if m.kind != dir {
-		if d == 0 {
-			return nil
+		err = s.put(merged, base, name, path, "replaced by what the base has")
+	case m.kind == dir:
+		// What is below names itself.
+		if err := s.below(merged, upper, base, name, path, hidden); err != nil {
+			return err
 		}
-		return s.put(merged, base, name, path, "replaced by what the base has")
+		err = s.unequal(m, n, func() error {
+			if m.st.Fixed {
+				return fixedAt(path, nil)
+			}
+			return s.do(path, "owner, mode and attributes as the base has them", func() error { return entry.SetMeta(merged, name, n.st, n.attrs) })
+		})
+	default:
+		err = s.unequal(m, n, func() error { return s.put(merged, base, name, path, "replaced by what the base has") })
 	}
-	if err := s.below(merged, upper, base, name, path, hidden); err != nil || d == 0 {
+	if err == nil && n != nil {
+		err = s.sides(merged, name, path)
+	}
+	if err != nil && !errors.Is(err, ErrFixed) { // which names what is fixed
+		return about(path, err)
+	}
+	return err
+}
+
+func (s *resetter) unequal(m, n *node, do func() error) error {
+	d, err := differ(m, n)
+	if err != nil || d == 0 {
 		return err
 	}
-	return s.do(path, "owner, mode and attributes as the base has them", func() error { return entry.SetMeta(merged, name, n.st, n.attrs) })
+	return do()
 }
 
 func (s *resetter) below(merged, upper int, base *view, name, path string, hidden bool) error {
@@ -170,10 +203,7 @@ func (s *resetter) below(merged, upper int, base *view, name, path string, hidde
 
 // put puts what the base has in the place of what is here.
 func (s *resetter) put(merged int, base *view, name, path, what string) error {
-	if err := s.sides(merged, name, path); err != nil {
-		return err
-	}
-	return s.do(path, what, func() error {
+	return s.replace(merged, name, path, what, func() error {
 		if err := entry.Remove(merged, resetTemp); err != nil {
 			return err
 		}
@@ -204,21 +234,26 @@ func (s *resetter) sides(merged int, name, path string) error {
 		if side.edited {
 			continue
 		}
-		s.gone[join(d, side.name)] = true
-		if err := s.do(join(d, side.name), "removed", func() error { return entry.Remove(merged, side.name) }); err != nil {
+		if err := s.replace(merged, side.name, join(d, side.name), "removed", func() error { return entry.Remove(merged, side.name) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *resetter) do(path, what string, change func() error) error {
-	if s.dry {
-		s.done = append(s.done, Change{path, what})
-		return nil
-	}
-	if err := change(); err != nil {
+// replace changes what is at a name of fd as a whole, unless somebody has made something of it immutable.
+func (s *resetter) replace(fd int, name, path, what string, change func() error) error {
+	if err := fixed(fd, name, path); err != nil {
 		return err
+	}
+	return s.do(path, what, change)
+}
+
+func (s *resetter) do(path, what string, change func() error) error {
+	if !s.dry {
+		if err := change(); err != nil {
+			return err
+		}
 	}
 	s.done = append(s.done, Change{path, what})
 	return nil

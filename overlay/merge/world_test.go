@@ -56,6 +56,11 @@ func (w *world) sh(dir, script string) {
 // with mounts the overlay of lowers, bottom first, and runs a script in it.
 func (w *world) with(lowers []string, script string) {
 	w.t.Helper()
+	w.mounted(lowers, func() { w.sh("merged", script) })
+}
+
+func (w *world) mounted(lowers []string, do func()) {
+	w.t.Helper()
 	var top []string
 	for _, l := range lowers {
 		top = append([]string{w.path(l)}, top...)
@@ -64,7 +69,7 @@ func (w *world) with(lowers []string, script string) {
 		",index=off,nfs_export=off,redirect_dir=off,metacopy=off"
 	must(w.t, unix.Mount("overlay", w.path("merged"), "overlay", 0, data))
 	defer func() { must(w.t, unix.Unmount(w.path("merged"), 0)) }()
-	w.sh("merged", script)
+	do()
 }
 
 // index returns the index of lowers.

@@ -15,6 +15,7 @@ import (
 	"veneer/overlay"
 	"veneer/overlay/changes"
 	"veneer/overlay/mount"
+	"veneer/overlay/rule"
 	"veneer/stage"
 )
 
@@ -30,14 +31,14 @@ func (r *Report) Machine(root string) (*changes.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{Record: r.Record, root: root, table: table, ours: map[string]bool{"/": true}}
+	b := &builder{Record: r.Record, root: root, table: table, ours: map[string]bool{"/": true}, said: r.said(root)}
 	for _, i := range r.Images {
 		b.dirs = append(b.dirs, filepath.Join(root, i.Mount))
 	}
 	b.addRoot()
-	for _, rule := range r.Rules {
-		if err := b.addRule(rule); err != nil {
-			return nil, fmt.Errorf("rule for %s: %w", rule.Path, err)
+	for _, one := range r.Rules {
+		if err := b.addRule(one); err != nil {
+			return nil, fmt.Errorf("rule for %s: %w", one.Path, err)
 		}
 	}
 	b.addForeign()
@@ -64,6 +65,7 @@ type builder struct {
 	table   []mount.Entry
 	dirs    []string // of the images, bottom first
 	ours    map[string]bool
+	said    map[string]*rule.Rule
 	machine changes.Machine
 }
 
@@ -84,7 +86,7 @@ func (b *builder) addRoot() {
 	}
 	if b.Upper.Mount != "" {
 		s.Upper = &changes.Layer{Role: changes.RoleUpper, Name: "/", Dir: filepath.Join(b.root, b.Upper.Mount, dir)}
-		s.Rule = b.volatile(changes.Rule{}, b.Upper.Kind)
+		s.Rule = b.volatile(changes.Rule{Said: b.said["/"]}, b.Upper.Kind)
 	}
 	b.machine.Sources = append(b.machine.Sources, s)
 }
@@ -100,46 +102,46 @@ func (b *builder) volatile(r changes.Rule, upper string) changes.Rule {
 }
 
 // addRule adds what a rule mounts, as far as it is what one sees.
-func (b *builder) addRule(rule stage.Rule) error {
-	seen := b.mounted(rule.Path)
+func (b *builder) addRule(one stage.Rule) error {
+	seen := b.mounted(one.Path)
 	switch {
-	case b.ours[rule.Path]:
+	case b.ours[one.Path]:
 		return nil // the root
-	case rule.Action == "mask":
-		b.ours[rule.Path] = true
-		b.machine.Foreign = append(b.machine.Foreign, changes.Foreign{Path: rule.Path, What: "hidden by a mask rule of the " + rule.Origin})
+	case one.Action == "mask":
+		b.ours[one.Path] = true
+		b.machine.Foreign = append(b.machine.Foreign, changes.Foreign{Path: one.Path, What: "hidden by a mask rule of the " + one.Origin})
 		return nil
-	case rule.Source == "" && rule.Action != "read-only":
+	case one.Source == "" && one.Action != "read-only":
 		return nil // ephemeral in what is volatile anyway
-	case seen == 0 && rule.Action == "read-only":
+	case seen == 0 && one.Action == "read-only":
 		return nil
 	case seen == 0:
-		b.machine.Notes = append(b.machine.Notes, "the rule for "+rule.Path+" is not in force now: nothing is mounted there")
+		b.machine.Notes = append(b.machine.Notes, "the rule for "+one.Path+" is not in force now: nothing is mounted there")
 		return nil
 	case seen > 1:
 		return nil // something covers it: addForeign tells
 	}
-	b.ours[rule.Path] = true
-	s := changes.Source{Mount: rule.Path}
-	found, err := overlay.Look(b.dirs, rule.Path)
+	b.ours[one.Path] = true
+	s := changes.Source{Mount: one.Path}
+	found, err := overlay.Look(b.dirs, one.Path)
 	if err != nil {
 		return err
 	}
 	for i, dir := range b.dirs {
 		for _, at := range found.At {
-			if at == path.Join(dir, rule.Path) {
+			if at == path.Join(dir, one.Path) {
 				s.Lowers = append(s.Lowers, b.image(i, at))
 			}
 		}
 	}
-	s.Rule = b.volatile(changes.Rule{Action: rule.Action, Origin: rule.Origin}, rule.Upper)
+	s.Rule = b.volatile(changes.Rule{Action: one.Action, Origin: one.Origin, Said: b.said[one.Path]}, one.Upper)
 	switch {
-	case rule.Action == "read-only":
-	case rule.Form == "bind":
+	case one.Action == "read-only":
+	case one.Form == "bind":
 		s.Bind = true
-		s.Upper = &changes.Layer{Role: changes.RoleData, Name: rule.Path, Dir: filepath.Join(b.root, rule.Source)}
+		s.Upper = &changes.Layer{Role: changes.RoleData, Name: one.Path, Dir: filepath.Join(b.root, one.Source)}
 	default:
-		s.Upper = &changes.Layer{Role: changes.RoleUpper, Name: rule.Path, Dir: filepath.Join(b.root, rule.Source, keptUpper)}
+		s.Upper = &changes.Layer{Role: changes.RoleUpper, Name: one.Path, Dir: filepath.Join(b.root, one.Source, keptUpper)}
 	}
 	b.machine.Sources = append(b.machine.Sources, s)
 	return nil

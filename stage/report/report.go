@@ -1,6 +1,7 @@
 package report
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ type Report struct {
 	Space   *Space `json:"space"`                   // in the upper, now; null: see SpaceError
 	Unknown string `json:"space-unknown,omitempty"` // why there is no Space
 	Live
+	Conflicts []Conflict `json:"conflicts"`                   // nobody has decided yet; JSON asks for them
+	Untold    string     `json:"conflicts-unknown,omitempty"` // why some of them cannot be told
 
 	root string // of the system
 }
@@ -88,8 +91,16 @@ func readBounded(path string, limit int64) ([]byte, error) {
 
 // JSON writes the report for programs: the keys of the record, and those of Report.
 func (r *Report) JSON(w io.Writer) error {
+	all := *r
+	all.Conflicts = []Conflict{}
+	for _, p := range r.conflicts(context.Background()) {
+		if p.err != nil && all.Untold == "" {
+			all.Untold = fmt.Sprintf("%s: %v", p.dir, p.err)
+		}
+		all.Conflicts = append(all.Conflicts, p.open...)
+	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	return enc.Encode(r)
+	return enc.Encode(&all)
 }

@@ -57,7 +57,7 @@ func kept() *Report {
 		{Path: "/opt", Action: "mask", Origin: "site"},
 		{Path: "/var", Action: "persist", Form: "bind", Source: "/run/initramfs/veneer/state/data/var", Origin: "base"},
 	}
-	r.Merges = []stage.Merge{{Path: "/etc", From: strings.Repeat("a", 64), To: strings.Repeat("b", 64), KeptLocal: 3, TookNew: 12, Conflict: 1, TypeClash: 1, Report: "report.json"}}
+	r.Merges = []stage.Merge{{Path: "/etc", From: strings.Repeat("a", 64), To: strings.Repeat("b", 64), KeptLocal: 3, TookNew: 12, Conflict: 1, TypeClash: 1}}
 	r.Requests = []stage.Request{{ID: "7", Kind: "reset", Outcome: "done"}, {ID: "8", Kind: "undo", Outcome: "refused", Error: "nothing to undo"}}
 	r.Identity = []stage.Identity{{Name: "machine-id", Mode: "persist", What: "kept"}}
 	r.Record.Boots, r.Record.Watermarks = stage.Boots{Attempts: 2, Tries: 3}, stage.Watermarks{Full: "read-only"}
@@ -134,6 +134,53 @@ func TestReportsLookAsTheyDidWhenTheyWereReviewed(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func TestOpenConflictsAreToldWithTheWordsToDecideThem(t *testing.T) {
+	many := make([]Conflict, 22)
+	for i := range many {
+		many[i] = Conflict{Directory: "/opt/a b", Path: "/opt/a\\x20b/x", Verdict: "conflict", Note: "too large to be laid beside"}
+	}
+	got := openConflicts([]undecided{
+		{dir: "/", open: []Conflict{{"/", `/usr/odd\x1b[31m`, "type-clash", `/usr/odd\x1b[31m.new`, ""}}},
+		{dir: "/etc", open: []Conflict{{"/etc", "/etc/ssh/sshd_config", "conflict", "/etc/ssh/sshd_config.new", ""}}},
+		{dir: "/opt/a b", open: many},
+		{dir: "/srv", err: errors.New("no\nway")},
+	})
+	line := "  conflict    /opt/a b/x; too large to be laid beside\n"
+	want := `
+Open conflicts under /, of which the local side is in force:
+  type-clash  "/usr/odd\x1b[31m"; the base's is "/usr/odd\x1b[31m.new"
+  To decide: veneer etc diff --dir /
+
+Open conflicts under /etc, of which the local side is in force:
+  conflict    /etc/ssh/sshd_config; the base's is /etc/ssh/sshd_config.new
+  To decide: veneer etc diff
+
+Open conflicts under /opt/a b, of which the local side is in force:
+` + strings.Repeat(line, maxConflicts) + `  and 2 more
+  To decide: veneer etc diff --dir '/opt/a b'
+
+Open conflicts under /srv cannot be told: "no\nway"
+`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("text (-want +got):\n%s", diff)
+	}
+}
+
+func TestAnUpperIsNotCalledKeptWhereTheStateIsLost(t *testing.T) {
+	r := lost()
+	r.Record.Upper.Kind = "persistent"
+	var text bytes.Buffer
+	if err := r.Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	if want := "  Upper       in memory, as the state is: what is written is gone after the next boot; 13.0 MiB of 512.0 MiB used"; !strings.Contains(text.String(), want) || strings.Contains(text.String(), "persistent;") {
+		t.Errorf("want %q in:\n%s", want, text.String())
+	}
+	if rules := r.RulesText(); !strings.Contains(rules, "/etc  merge    overlay (in memory)") {
+		t.Errorf("rules:\n%s", rules)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"veneer/boot"
 	"veneer/stage"
 	"veneer/stage/watch"
 )
@@ -19,11 +20,8 @@ type Live struct {
 	ReadOnly []string     `json:"now-read-only"` // paths that the watch made read-only
 }
 
-// maxBlessing bounds the size of the mark of a blessed boot, maxMergeReport that of the report of a merge, in bytes.
-const (
-	maxBlessing    = 64 << 10
-	maxMergeReport = 64 << 20
-)
+// maxBlessing bounds the size of the mark of a blessed boot, in bytes.
+const maxBlessing = 64 << 10
 
 // live asks the system. What cannot be asked is left out.
 func live(root string, rec *stage.Record) Live {
@@ -59,41 +57,6 @@ func live(root string, rec *stage.Record) Live {
 	}
 	l.Blessed = &blessed
 	return l
-}
-
-// Conflict is a path of which a merge kept the local side, with the other one beside it.
-type Conflict struct {
-	Path    string `json:"path"`
-	Verdict string `json:"verdict"`
-	Side    string `json:"side"`
-	Note    string `json:"note"`
-}
-
-// maxConflicts is how many conflicts the text lists of each merge.
-const maxConflicts = 20
-
-// conflicts reads them from the report of a merge.
-func conflicts(root string, m stage.Merge) ([]Conflict, error) {
-	if m.Conflict+m.TypeClash == 0 || m.Report == "" {
-		return nil, nil
-	}
-	text, err := readBounded(filepath.Join(root, m.Report), maxMergeReport)
-	if err != nil {
-		return nil, err
-	}
-	var report struct {
-		Items []Conflict `json:"items"`
-	}
-	if err := json.Unmarshal(text, &report); err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Report, err)
-	}
-	var all []Conflict
-	for _, i := range report.Items {
-		if i.Verdict == "conflict" || i.Verdict == "type-clash" {
-			all = append(all, i)
-		}
-	}
-	return all, nil
 }
 
 // state is where this machine keeps what survives, in words.
@@ -182,7 +145,10 @@ func (r *Report) RulesText() string {
 	return table(func(row func(cells ...string)) {
 		for _, rule := range r.Rules {
 			form := rule.Form
-			if rule.Upper != "" {
+			switch {
+			case rule.Upper == string(boot.UpperPersistent) && r.lost():
+				form += " (" + inMemory + ")"
+			case rule.Upper != "":
 				form += " (" + rule.Upper + ")"
 			}
 			row(rule.Path, rule.Action, form, rule.Source, rule.Origin)
@@ -190,30 +156,11 @@ func (r *Report) RulesText() string {
 	})
 }
 
-// changesOfBase tells of each merge: how many paths had which verdict, and which want a decision.
+// changesOfBase tells of each merge how many paths had which verdict.
 func (r *Report) changesOfBase() string {
 	var b strings.Builder
 	for _, m := range r.Merges {
 		fmt.Fprintf(&b, "\nAnother base under %s (%s -> %s): %s\n", plain(m.Path), short(m.From), short(m.To), verdicts(m))
-		if m.Conflict+m.TypeClash == 0 {
-			continue
-		}
-		list, err := conflicts(r.root, m)
-		if err != nil {
-			fmt.Fprintf(&b, "  the list cannot be read: %s\n", plain(err.Error()))
-		}
-		for n, c := range list {
-			if n == maxConflicts {
-				fmt.Fprintf(&b, "  and %d more\n", len(list)-n)
-				break
-			}
-			fmt.Fprintf(&b, "  %-10s  %s", plain(c.Verdict), plain(filepath.Join(m.Path, c.Path)))
-			if c.Side != "" {
-				fmt.Fprintf(&b, "; the base's is %s", plain(filepath.Join(m.Path, c.Side)))
-			}
-			b.WriteString("\n")
-		}
-		b.WriteString("  The local side is in force. To decide: veneer etc diff\n")
 	}
 	return b.String()
 }
@@ -256,6 +203,12 @@ func (r *Report) done() string {
 	}
 	return b.String()
 }
+
+// inMemory is what a persistent upper is whose state was lost.
+const inMemory = "in memory"
+
+// lost reports whether nothing survives this boot, although it should.
+func (r *Report) lost() bool { return r.Record.State.Kind == stage.StateEphemeral }
 
 // kept reports whether something survives this boot.
 func (r *Report) kept() bool { return r.Record.State.Kind == stage.StatePersistent }

@@ -1,17 +1,17 @@
 package report
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"path"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/overlay/entry"
 	"veneer/stage"
 	"veneer/stage/watch"
 )
@@ -46,7 +46,7 @@ func (r *Report) Text(w io.Writer) error {
 	line("Watermarks", "%s", r.watermarks())
 	line("Init", "%s", plain(r.Init))
 	b.WriteString("\nImages, from the bottom of the stack:\n" + r.images())
-	b.WriteString(r.changesOfBase() + r.done())
+	b.WriteString(r.changesOfBase() + openConflicts(r.conflicts(context.Background())) + r.done())
 	b.WriteString("\n" + r.headline() + ":\n" + r.steps())
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -93,6 +93,9 @@ func (r *Report) upper() string {
 		if r.kept() && len(r.Rules) > 0 {
 			kind = string(boot.UpperTmpfs) + ", volatile: what is written outside the rules' paths is gone after the next boot"
 		}
+	}
+	if kind == string(boot.UpperPersistent) && r.lost() {
+		kind = inMemory + ", as the state is: what is written is gone after the next boot"
 	}
 	if kind == string(boot.UpperPersistent) && r.kept() {
 		kind += ": what is written is kept, but where a rule says otherwise"
@@ -169,14 +172,7 @@ func table(fill func(row func(cells ...string))) string {
 }
 
 // plain makes a string harmless on a terminal: whatever is not printed as itself is quoted.
-func plain(s string) string {
-	for _, c := range s {
-		if !unicode.IsPrint(c) || c == unicode.ReplacementChar {
-			return strconv.Quote(s)
-		}
-	}
-	return s
-}
+func plain(s string) string { return entry.Plain(s) }
 
 func took(s stage.Step) string {
 	d := duration(s.Took.Duration())

@@ -20,6 +20,9 @@ import (
 type Place struct {
 	Path string // in the system: /etc
 	merge.Resolver
+
+	kept   string // the directory that holds the upper and its stamp; "" where nothing is kept
+	within string // Path, relative to what is merged
 }
 
 // ErrNotBooted means that there is no record.
@@ -59,21 +62,21 @@ func Find(root, dir string) (*Place, error) {
 		return nil, err
 	}
 	dir = path.Clean("/" + dir)
-	top, upper, action := "/", "", "merge"
+	top, upper, action, kept := "/", "", "merge", ""
 	switch rec.Upper.Kind {
 	case "tmpfs":
 		upper = path.Join(rec.Upper.Mount, "upper")
 	case "persistent":
-		upper = path.Join(rec.Upper.Mount, "fs")
+		upper, kept = path.Join(rec.Upper.Mount, "fs"), rec.Upper.Mount
 	}
 	for _, r := range rec.Rules {
 		if below(dir, r.Path) && len(r.Path) > len(top) {
-			top, action, upper = r.Path, r.Action, ""
-			if r.Action == "merge" && r.Source != "" {
-				upper = path.Join(r.Source, "fs")
-				if !path.IsAbs(upper) {
-					upper = path.Join(statePath, upper)
+			top, action, upper, kept = r.Path, r.Action, "", ""
+			if (r.Action == "merge" || r.Action == "persist" && r.Form == "overlay") && r.Source != "" {
+				if kept = r.Source; !path.IsAbs(kept) {
+					kept = path.Join(statePath, kept)
 				}
+				upper = path.Join(kept, "fs")
 			}
 		}
 	}
@@ -81,7 +84,10 @@ func Find(root, dir string) (*Place, error) {
 		return nil, fmt.Errorf("%s: %w: %s is %s", dir, ErrNotMerged, top, cmp.Or(action, "not recorded"))
 	}
 	rel := strings.TrimPrefix(strings.TrimPrefix(dir, top), "/")
-	p := &Place{Path: dir}
+	p := &Place{Path: dir, within: rel}
+	if kept != "" {
+		p.kept = filepath.Join(root, kept)
+	}
 	p.Merged, p.Upper = filepath.Join(root, dir), filepath.Join(root, upper, rel)
 	for _, i := range rec.Images {
 		lower := filepath.Join(root, i.Mount, dir)
@@ -99,15 +105,21 @@ func Diff(ctx context.Context, p *Place, dir string) (*merge.Report, error) {
 		return nil, err
 	}
 	r.From, r.To = "running", "running"
-	if dir == "" || dir == "." {
-		return r, nil
+	all := dir == "" || dir == "."
+	omitted := r.Counts
+	for _, i := range r.Items {
+		omitted.Add(i.Verdict, -1)
 	}
+	p.join(r)
 	kept := *r
 	kept.Counts, kept.Items = merge.Counts{}, []merge.Item{}
+	if all {
+		kept.Counts = omitted
+	}
 	for _, i := range r.Items {
-		if i.Path == dir || strings.HasPrefix(i.Path, dir+"/") {
+		if all || i.Path == dir || strings.HasPrefix(i.Path, dir+"/") {
 			kept.Items = append(kept.Items, i)
-			kept.Counts.Add(i.Verdict)
+			kept.Counts.Add(i.Verdict, 1)
 		}
 	}
 	return &kept, nil
