@@ -43,7 +43,8 @@ func (b *builder) makeESP(ctx context.Context, m images.Manifest, manifest []byt
 		}
 		sum += info.Size()
 	}
-	if err := b.makeFAT(ctx, 3*sum, manifest, files); err != nil || !bios {
+	// The table takes a 64th, directories and what is rounded up a little.
+	if err := b.makeFAT(ctx, 3*sum+3*sum/32+1<<20, manifest, files); err != nil || !bios {
 		return err
 	}
 	install := command{dir: b.stage.dir, env: b.fatTime(), argv: []string{b.tools["syslinux"], "--install", "--directory", "/syslinux", espFile}}
@@ -59,6 +60,9 @@ func (b *builder) efiFiles(m images.Manifest) ([]espFileOf, error) {
 		return []espFileOf{{first, outUKI}}, nil
 	}
 	menu, err := b.systemdEFI("systemd-boot" + arch + ".efi")
+	if err == nil {
+		err = runsOn(menu, m.Architecture)
+	}
 	if err == nil && b.efi != nil {
 		menu, err = b.efi.Sign(menu)
 	}
@@ -90,14 +94,22 @@ func (b *builder) efiFiles(m images.Manifest) ([]espFileOf, error) {
 	return files, nil
 }
 
-// fatName replaces what FAT takes in no name.
+// maxFATName is less than the 255 units that a name on FAT can have, with what is put behind it.
+const maxFATName = 200
+
+// fatName replaces what FAT takes in no name, or not in every locale, and what systemd-boot passes over: a + begins a count of tries,
+// names that begin with a dot or with auto- are not looked at.
 func fatName(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || strings.ContainsRune(`"*/:<>?\|+,;=[]`, r) {
+	name = strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' || strings.ContainsRune(`"*/:<>?\|+,;=[]`, r) {
 			return '-'
 		}
 		return r
 	}, name)
+	if strings.HasPrefix(name, ".") || strings.HasPrefix(strings.ToLower(name), "auto-") {
+		name = "veneer-" + name
+	}
+	return name[:min(len(name), maxFATName)]
 }
 
 // biosFiles stages the rest of what syslinux starts, which reads no UKI.

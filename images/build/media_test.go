@@ -2,6 +2,8 @@ package build
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,5 +108,43 @@ func TestContradictionsOfBootMediaAreToldWithTheirLine(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "veneer.toml:") {
 			t.Errorf("%s: %v; want an error with %q and its line", text, err, want)
 		}
+	}
+}
+
+func TestANameIsOneThatFATAndTheMenuTake(t *testing.T) {
+	for name, want := range map[string]string{
+		"kiosk-1.2":               "kiosk-1.2",
+		"a b:c*d?e\"f|g<h>-1":     "a-b-c-d-e-f-g-h--1",
+		"x-1+3":                   "x-1-3", // no count of tries
+		"größe-1":                 "gr--e-1",
+		".hidden-1":               "veneer-.hidden-1",
+		"Auto-x-1":                "veneer-Auto-x-1",
+		strings.Repeat("é", 400):  strings.Repeat("-", maxFATName),
+		strings.Repeat("a.", 200): strings.Repeat("a.", maxFATName/2),
+	} {
+		if got := fatName(name); got != want {
+			t.Errorf("fatName(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestADiskForOddNamesIsMade(t *testing.T) {
+	for _, name := range []string{strings.Repeat("n", 250), `dots...  $(x)'` + "`" + ` ü`} {
+		p := mediaProject(t, "menu = true\nfirmware = [\"uefi\"]\n")
+		text := strings.Replace(string(read(t, filepath.Join(p.dir, "veneer.toml"))), `name = "test"`, "name = '''"+name+"'''", 1)
+		write(t, filepath.Join(p.dir, "veneer.toml"), text)
+		p.build(t, nil)
+	}
+}
+
+func TestAStubForAnotherArchitectureIsRefused(t *testing.T) {
+	p := mediaProject(t, "stub = \"stub\"\n")
+	stub := read(t, "/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+	at := binary.LittleEndian.Uint32(stub[0x3c:])
+	binary.LittleEndian.PutUint16(stub[at+4:], 0xaa64)
+	write(t, filepath.Join(p.dir, "stub"), string(stub))
+	_, err := Build(context.Background(), p.spec(t, filepath.Join(t.TempDir(), "out")))
+	if err == nil || !strings.Contains(err.Error(), "it is for arm64, and the kernel for amd64") {
+		t.Errorf("error %v, want one that names both architectures", err)
 	}
 }
