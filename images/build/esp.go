@@ -43,13 +43,15 @@ func (b *builder) makeESP(ctx context.Context, m images.Manifest, manifest []byt
 		}
 		sum += info.Size()
 	}
-	// The table takes a 64th, directories and what is rounded up a little.
-	if err := b.makeFAT(ctx, 3*sum+3*sum/32+1<<20, manifest, files); err != nil || !bios {
+	if err := b.makeFAT(ctx, roomForSets(sum), manifest, files); err != nil || !bios {
 		return err
 	}
 	install := command{dir: b.stage.dir, env: b.fatTime(), argv: []string{b.tools["syslinux"], "--install", "--directory", "/syslinux", espFile}}
 	return install.run(ctx)
 }
+
+// roomForSets is a FAT file system for three sets like this one: its two tables take a 64th, directories and what is rounded up a little.
+func roomForSets(bytes int64) int64 { return 3*bytes + 3*bytes/32 + 1<<20 }
 
 // efiFiles stages the rest of what UEFI starts: the UKI itself, or a menu with the UKI as an entry.
 func (b *builder) efiFiles(m images.Manifest) ([]espFileOf, error) {
