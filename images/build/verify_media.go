@@ -72,8 +72,8 @@ func partsOfDisk(image string) (esp, store probe.Partition, err error) {
 		return esp, store, err
 	}
 	for name, p := range map[string]*probe.Partition{espName: &esp, storeName: &store} {
-		found, ok := probe.Partition{}, false
-		if found, _, ok, err = g.Find(name); err == nil && !ok {
+		found, _, ok, err := g.Find(name)
+		if err == nil && !ok {
 			err = fmt.Errorf("no partition is called %s", name)
 		}
 		if err != nil {
