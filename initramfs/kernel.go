@@ -163,6 +163,15 @@ func headerOf(open func() (fs.File, error)) (Header, error) {
 	return ReadHeader(r)
 }
 
+// Has reports whether the kernel has a module as a file, or built in: a kernel that came without modules has everything built in.
+func (k *Kernel) Has(module string) (file, builtin bool) {
+	if k.modules == nil {
+		return false, true
+	}
+	_, file = k.modules.files[canonical(module)]
+	return file, k.modules.builtin[canonical(module)]
+}
+
 // Image opens the kernel image, and tells its size.
 func (k *Kernel) Image() (io.ReadCloser, int64, error) {
 	f, err := k.image()

@@ -26,6 +26,9 @@ var required = group{"images and the merged root", []string{"loop", "dm_mod", "d
 // always is what both policies take where the kernel has it: the file systems of images, and that of the store output.
 var always = group{"file systems of images and of the store that build makes", []string{"squashfs", "erofs", "ext4"}}
 
+// variables is what both policies take where the kernel has it: a reset that the firmware asks for must not hang on the policy.
+var variables = group{"a factory reset that UEFI asks for", []string{"efivarfs"}}
+
 // generic is what the policy of that name takes beyond always, where the kernel has it. Left out on purpose: what a machine
 // needs only after its base is there (network, graphics, sound; dm-crypt and exfat, which the state may need, and which PID 1
 // loads with the modprobe of the base); and host adapters of servers that few boot from and
@@ -79,12 +82,20 @@ var companions = map[string][]string{
 	"usbhid": {"hid_generic"},
 }
 
+// Takes reports whether the policy takes a module by its name, where the kernel has it.
+func (p Policy) Takes(name, arch string) bool {
+	taken := func(names []string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return canonical(n) == canonical(name) })
+	}
+	return taken(p.Modules) || taken(required.names) || slices.ContainsFunc(p.groups(arch), func(g group) bool { return taken(g.names) })
+}
+
 // groups returns what the policy takes where the kernel has it.
 func (p Policy) groups(arch string) []group {
 	if p.Kind == List {
-		return []group{always}
+		return []group{always, variables}
 	}
-	groups := append([]group{always}, generic...)
+	groups := append([]group{always, variables}, generic...)
 	if arch == "arm64" {
 		groups = append(groups, genericARM64...)
 	}

@@ -23,7 +23,7 @@ const reserveImage = "lib/modules/reserve.squashfs"
 const reserveBlock = 1 << 20
 
 // atHand is what nearly every boot loads, beside what the images need.
-var atHand = slices.Concat(required.names, []string{"squashfs", "ext4", "virtio_pci", "virtio_blk"})
+var atHand = slices.Concat(required.names, []string{"squashfs", "ext4", "virtio_pci", "virtio_blk"}, variables.names)
 
 // split parts the modules in those at hand and those in reserve. Without squashfs among the needs nothing says that the kernel
 // could read a reserve, and all are at hand.

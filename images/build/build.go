@@ -145,7 +145,7 @@ func (b *builder) scan(ctx context.Context) error {
 	}
 	rules, err := b.gatherRules()
 	b.rules = rules
-	return errors.Join(append(errs, b.checkInit(), err)...)
+	return errors.Join(append(errs, b.checkInit(), err, b.stateFits())...)
 }
 
 // addTools puts the layer with the command at the bottom.

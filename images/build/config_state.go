@@ -39,6 +39,7 @@ func (c *Config) checkState(bad func(key, format string, args ...any)) {
 				bad(field.Field, "%w", field.Err)
 			}
 		})
+		c.checkStateMaking(bad)
 	}
 	if r, err := c.etcRule(); err != nil {
 		bad("etc.policy", "%w", err)
@@ -72,6 +73,33 @@ func (c *Config) checkState(bad func(key, format string, args ...any)) {
 			bad(key, "%w", text)
 		})
 	})
+}
+
+// checkStateMaking refuses what is said of the making of a state where nothing can ever be made, or not that way.
+func (c *Config) checkStateMaking(bad func(key, format string, args ...any)) {
+	place, err := boot.ParsePlace(c.State.Place)
+	if err != nil {
+		return // said already
+	}
+	create := c.statePolicy().Create
+	key := "state.create"
+	if !c.State.Create {
+		key = "state.missing"
+	}
+	by := place.On.Device.Kind
+	switch {
+	case place.Kind == boot.StateInStore:
+		if create {
+			bad(key, "the state is a directory of the store, which every boot makes by itself: leave it out, or name a partition: state.place = \"PARTLABEL=state\"")
+		}
+		if c.State.FileSystem != defaultConfig().State.FileSystem {
+			bad("state.filesystem", "the state lies in the file system of the store: leave it out, or name a partition: state.place = \"PARTLABEL=state\"")
+		}
+	case create && (by == boot.ByLabel || by == boot.ByUUID):
+		bad(key, "nothing that is empty has a %s, so that a boot would find nothing to make a state on: name it by PARTLABEL=, or leave it out", by)
+	case create && by == boot.ByPartLabel && c.State.Grow && c.State.Size != "":
+		bad("state.size", "state.grow makes the partition larger at its first boot already: leave out one of them (the room in disk.img is boot.free)")
+	}
 }
 
 func sameState(a, b StateConfig) bool {

@@ -43,12 +43,15 @@ func (b *builder) makeESP(ctx context.Context, m images.Manifest, manifest []byt
 		}
 		sum += info.Size()
 	}
-	if err := b.makeFAT(ctx, 3*sum, manifest, files); err != nil || !bios {
+	if err := b.makeFAT(ctx, roomForSets(sum), manifest, files); err != nil || !bios {
 		return err
 	}
 	install := command{dir: b.stage.dir, env: b.fatTime(), argv: []string{b.tools["syslinux"], "--install", "--directory", "/syslinux", espFile}}
 	return install.run(ctx)
 }
+
+// roomForSets is a FAT file system for three sets like this one: its two tables take a 64th, directories and what is rounded up a little.
+func roomForSets(bytes int64) int64 { return 3*bytes + 3*bytes/32 + 1<<20 }
 
 // efiFiles stages the rest of what UEFI starts: the UKI itself, or a menu with the UKI as an entry.
 func (b *builder) efiFiles(m images.Manifest) ([]espFileOf, error) {
@@ -59,6 +62,9 @@ func (b *builder) efiFiles(m images.Manifest) ([]espFileOf, error) {
 		return []espFileOf{{first, outUKI}}, nil
 	}
 	menu, err := b.systemdEFI("systemd-boot" + arch + ".efi")
+	if err == nil {
+		err = runsOn(menu, m.Architecture)
+	}
 	if err == nil && b.efi != nil {
 		menu, err = b.efi.Sign(menu)
 	}
@@ -90,14 +96,22 @@ func (b *builder) efiFiles(m images.Manifest) ([]espFileOf, error) {
 	return files, nil
 }
 
-// fatName replaces what FAT takes in no name.
+// maxFATName is less than the 255 units that a name on FAT can have, with what is put behind it.
+const maxFATName = 200
+
+// fatName replaces what FAT takes in no name, or not in every locale, and what systemd-boot passes over: a + begins a count of tries,
+// names that begin with a dot or with auto- are not looked at.
 func fatName(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || strings.ContainsRune(`"*/:<>?\|+,;=[]`, r) {
+	name = strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' || strings.ContainsRune(`"*/:<>?\|+,;=[]`, r) {
 			return '-'
 		}
 		return r
 	}, name)
+	if strings.HasPrefix(name, ".") || strings.HasPrefix(strings.ToLower(name), "auto-") {
+		name = "veneer-" + name
+	}
+	return name[:min(len(name), maxFATName)]
 }
 
 // biosFiles stages the rest of what syslinux starts, which reads no UKI.

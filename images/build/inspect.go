@@ -23,6 +23,7 @@ type Inspection struct {
 	Image     *ImageFile       `json:"image,omitempty"`
 	Initramfs *Initramfs       `json:"initramfs,omitempty"`
 	Kernel    *KernelFile      `json:"kernel,omitempty"`
+	UKI       *UKIFile         `json:"uki,omitempty"`
 }
 
 // SignatureFile is what a signature says of itself.
@@ -51,6 +52,7 @@ const (
 	KindImage      Kind = "image"
 	KindInitramfs  Kind = "initramfs"
 	KindKernel     Kind = "kernel"
+	KindUKI        Kind = "uki"
 	KindDisk       Kind = "disk"
 )
 
@@ -74,7 +76,7 @@ func Inspect(path string) (Inspection, error) {
 		err = errors.Join(err, i.readFile(filepath.Join(path, initramfsFile), KindInitramfs))
 	case KindManifest:
 		err = i.readManifest(path)
-	case KindImage, KindInitramfs, KindKernel:
+	case KindImage, KindInitramfs, KindKernel, KindUKI:
 		err = i.readFile(path, kind)
 	case KindStore:
 		err = fmt.Errorf("%s is a store; inspect a manifest or an image in it, or check all of it with veneer verify --key KEY %s", path, path)
@@ -118,6 +120,8 @@ func (i *Inspection) readFile(path string, kind Kind) error {
 	case KindInitramfs:
 		found, rerr := ReadInitramfs(f, size)
 		i.Initramfs, err = &found, rerr
+	case KindUKI:
+		err = i.readUKI(f)
 	case KindKernel:
 		k, rerr := readKernel(f, size)
 		i.Kernel, err = &k, rerr
@@ -173,6 +177,9 @@ func DetectKind(path string) (Kind, error) {
 	}
 	if n == 0 {
 		return "", fmt.Errorf("%s is an empty file", path)
+	}
+	if isUKI(head[:n]) {
+		return KindUKI, nil
 	}
 	if kind := detect(head[:n]); kind != "" {
 		return kind, nil

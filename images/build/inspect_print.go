@@ -30,6 +30,9 @@ func (i Inspection) WriteText(w io.Writer) error {
 		}
 		printInitramfs(line, *i.Initramfs)
 	}
+	if i.UKI != nil {
+		printUKI(line, *i.UKI)
+	}
 	if k := i.Kernel; k != nil {
 		line("kernel", "%s", printable(k.Release))
 		line("architecture", "%s", k.Architecture)

@@ -31,7 +31,7 @@ func (b *builder) openKernel(ctx context.Context) (err error) {
 	if c.Architecture != "" && c.Architecture != b.kernel.Arch {
 		return fmt.Errorf("architecture = %q, but kernel %s is for %s", c.Architecture, b.kernel.Release, b.kernel.Arch)
 	}
-	return b.checkInitArch()
+	return errors.Join(b.checkInitArch(), b.kernelFits())
 }
 
 // makeBoot stages kernel and initramfs.

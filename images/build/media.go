@@ -35,6 +35,9 @@ var efiNames = map[string]string{"amd64": "x64", "arm64": "aa64"}
 // writeOutputs stages what was asked for and returns the names of what is to be published.
 func (b *builder) writeOutputs(ctx context.Context, m images.Manifest, manifest []byte) (names []string, err error) {
 	c := b.spec.Config
+	if c.has(OutputDisk) && c.boots(FirmwareBIOS, m.Architecture) && m.Architecture != "amd64" {
+		return nil, fmt.Errorf("boot.firmware: %s machines have no BIOS, and the kernel is for one", m.Architecture)
+	}
 	uefi := c.has(OutputUKI) || c.has(OutputDisk) && c.boots(FirmwareUEFI, m.Architecture)
 	for _, o := range []struct {
 		wanted, published bool
@@ -77,6 +80,9 @@ func (b *builder) makeUKI(m images.Manifest) error {
 	stub, err := b.stub(m.Architecture)
 	if err != nil {
 		return err
+	}
+	if err := runsOn(stub, m.Architecture); err != nil {
+		return fmt.Errorf("stub of %s: %w", outUKI, err)
 	}
 	u := disk.UKI{Stub: stub, OSRelease: osRelease(m), Cmdline: c.Cmdline, Uname: m.Kernel.Release}
 	if u.Kernel, err = os.ReadFile(b.stage.path(outKernel)); err != nil {
@@ -124,9 +130,18 @@ func (b *builder) systemdEFI(name string) ([]byte, error) {
 	}
 	program, err := readSmall("/"+dir+name, maxStub)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%s is neither in the tree nor on this host: install systemd-boot-efi (apt-get install systemd-boot-efi)", name)
+		return nil, fmt.Errorf("%s is neither in the tree nor on this host: add the Debian package systemd-boot-efi of that architecture to the tree, or install it here, or name the stub in boot.stub", name)
 	}
 	return program, err
+}
+
+// runsOn refuses an EFI program for another architecture than that of the kernel, which no firmware would start.
+func runsOn(program []byte, arch string) error {
+	is, err := disk.Architecture(program)
+	if err == nil && is != arch {
+		err = fmt.Errorf("it is for %s, and the kernel for %s", is, arch)
+	}
+	return err
 }
 
 // osRelease is what boot menus show and sort by (os-release(5)).

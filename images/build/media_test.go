@@ -2,6 +2,8 @@ package build
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,6 +107,146 @@ func TestContradictionsOfBootMediaAreToldWithTheirLine(t *testing.T) {
 		_, err := ParseConfig("veneer.toml", []byte("name = \"a\"\nversion = \"1\"\nsource = \"s\"\nkeys.secret = \"k\"\n[boot]\n"+text))
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "veneer.toml:") {
 			t.Errorf("%s: %v; want an error with %q and its line", text, err, want)
+		}
+	}
+}
+
+func TestANameIsOneThatFATAndTheMenuTake(t *testing.T) {
+	for name, want := range map[string]string{
+		"kiosk-1.2":               "kiosk-1.2",
+		"a b:c*d?e\"f|g<h>-1":     "a-b-c-d-e-f-g-h--1",
+		"x-1+3":                   "x-1-3", // no count of tries
+		"größe-1":                 "gr--e-1",
+		".hidden-1":               "veneer-.hidden-1",
+		"Auto-x-1":                "veneer-Auto-x-1",
+		strings.Repeat("é", 400):  strings.Repeat("-", maxFATName),
+		strings.Repeat("a.", 200): strings.Repeat("a.", maxFATName/2),
+	} {
+		if got := fatName(name); got != want {
+			t.Errorf("fatName(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestADiskForOddNamesIsMade(t *testing.T) {
+	for _, name := range []string{strings.Repeat("n", 250), `dots...  $(x)'` + "`" + ` ü`} {
+		p := mediaProject(t, "menu = true\nfirmware = [\"uefi\"]\n")
+		text := strings.Replace(string(read(t, filepath.Join(p.dir, "veneer.toml"))), `name = "test"`, "name = '''"+name+"'''", 1)
+		write(t, filepath.Join(p.dir, "veneer.toml"), text)
+		p.build(t, nil)
+	}
+}
+
+func TestAStubForAnotherArchitectureIsRefused(t *testing.T) {
+	p := mediaProject(t, "stub = \"stub\"\n")
+	stub := read(t, "/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+	at := binary.LittleEndian.Uint32(stub[0x3c:])
+	binary.LittleEndian.PutUint16(stub[at+4:], 0xaa64)
+	write(t, filepath.Join(p.dir, "stub"), string(stub))
+	_, err := Build(context.Background(), p.spec(t, filepath.Join(t.TempDir(), "out")))
+	if err == nil || !strings.Contains(err.Error(), "it is for arm64, and the kernel for amd64") {
+		t.Errorf("error %v, want one that names both architectures", err)
+	}
+}
+
+func TestADiskAndAUKIAreHeldAgainstTheirManifest(t *testing.T) {
+	p := mediaProject(t, "menu = true\n")
+	out := p.build(t, nil)
+	verify := func() string {
+		t.Helper()
+		v, err := Verify(context.Background(), VerifySpec{Path: out})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Err(); err != nil {
+			return err.Error()
+		}
+		var what []string
+		for _, c := range v.Checks {
+			what = append(what, c.What+": "+c.Detail)
+		}
+		return strings.Join(what, "\n")
+	}
+	whole := verify()
+	for _, want := range []string{"uki.efi: kernel and initramfs are", "disk.img, veneer-esp: 3 files of", "disk.img, veneer-store: 4 files are", "disk.img, veneer-store as ext4: the file system"} {
+		if !strings.Contains(whole, want) {
+			t.Errorf("checks %s; want one with %q", whole, want)
+		}
+	}
+	i, err := Inspect(filepath.Join(out, outUKI))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i.Kind != KindUKI || i.UKI.Cmdline != "console=ttyS0 quiet" || i.UKI.Release != "6.1.0-test" || i.UKI.Signed || i.UKI.Architecture != "amd64" {
+		t.Errorf("Inspect() = %+v, %+v", i, i.UKI)
+	}
+	var text strings.Builder
+	if err := i.WriteText(&text); err != nil || !strings.Contains(text.String(), ".initrd, ") {
+		t.Errorf("it prints %v %s", err, text.String())
+	}
+	image := read(t, filepath.Join(out, outDisk))
+	uki, initramfs, base := read(t, filepath.Join(out, outUKI)), read(t, filepath.Join(out, outInitramfs)), files(t, filepath.Join(out, "images"))
+	within := bytes.Index(uki, initramfs) // also on the disk, where it lies in one piece
+	for _, c := range []struct {
+		name, file string
+		spoil      func([]byte)
+		want       string
+	}{
+		{"the initramfs in the UKI", outUKI, func(b []byte) { b[within+100] ^= 1 }, "uki.efi: section .initrd has sha256"},
+		{"the UKI cut off", outUKI, func(b []byte) { clear(b[:200]) }, "uki.efi: "},
+		{"the UKI on the disk", outDisk, func(b []byte) { b[bytes.Index(b, uki)+within+100] ^= 1 }, "disk.img, veneer-esp: ::/EFI/Linux/test-1.2.efi: section .initrd"},
+		{"the initramfs for a BIOS", outDisk, func(b []byte) {
+			at := bytes.Index(b, uki)
+			copy(b[at:], make([]byte, len(uki)))
+			b[bytes.Index(b, initramfs)+100] ^= 1
+			copy(b[at:], uki)
+		}, "initramfs.cpio.zst: it has sha256"},
+		{"an image in the store", outDisk, func(b []byte) {
+			for _, img := range base {
+				b[bytes.Index(b, img[:4096])+100] ^= 1
+				return
+			}
+		}, "disk.img, veneer-store: veneer/images/"},
+		{"both partition tables", outDisk, func(b []byte) { clear(b[:1024]); clear(b[len(b)-512:]) }, "disk.img: "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(out, c.file)
+			before := read(t, path)
+			spoiled := bytes.Clone(before)
+			c.spoil(spoiled)
+			write(t, path, string(spoiled))
+			if got := verify(); !strings.Contains(got, c.want) {
+				t.Errorf("it says %s, want %q", got, c.want)
+			}
+			write(t, path, string(before))
+		})
+	}
+	if !bytes.Equal(image, read(t, filepath.Join(out, outDisk))) {
+		t.Error("the disk was changed by its verification")
+	}
+}
+
+func TestTheSystemPartitionHasRoomForThreeSets(t *testing.T) {
+	mediaProject(t, "") // for what has to be there
+	s, err := newStage(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	b := &builder{stage: s, tools: map[string]string{}}
+	for _, name := range []string{"mkfs.fat", "mmd", "mcopy"} {
+		if b.tools[name], err = findTool(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const set = 30<<20 + 1
+	write(t, s.path("set"), string(noise(set)))
+	if err := b.makeFAT(t.Context(), roomForSets(set), []byte("manifest"), []espFileOf{{"EFI/Linux/one.efi", "set"}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"two", "three"} {
+		if err := b.mtool(t.Context(), "mcopy", "-i", espFile, "set", "::/EFI/Linux/"+name+".efi"); err != nil {
+			t.Errorf("set %s: %v", name, err)
 		}
 	}
 }

@@ -55,7 +55,8 @@ func (v Verification) Err() error {
 
 // Verify checks a build output, a store, a file system image with a store in it, a manifest or an image:
 //
-//	output    signature, manifest, digests of kernel and initramfs, each block of each image
+//	output    signature, manifest, digests of kernel and initramfs, each block of each image,
+//	          and that a UKI, a disk and a store image hold just that
 //	store     the default; for each deployment signature, manifest, each block of each image
 //	          (the same for one that lies in an ext4 image, such as store.img: nothing is mounted)
 //	manifest  signature, manifest
@@ -148,9 +149,10 @@ func (v *verifier) output(ctx context.Context, dir string) error {
 	}
 	if _, err := os.Lstat(filepath.Join(dir, storeImageFile)); err == nil {
 		v.storeImage(ctx, dir, man)
-	} else {
+	} else if _, err := os.Lstat(filepath.Join(dir, outDisk)); err != nil {
 		v.note("there is no " + storeImageFile + " to be compared with what was checked")
 	}
+	v.media(ctx, dir, man)
 	return nil
 }
 

@@ -19,9 +19,18 @@ import (
 // been checked there. debugfs(8) takes the files out, so that nothing has to be mounted.
 func (v *verifier) storeImage(ctx context.Context, dir string, man images.Manifest) {
 	image := filepath.Join(dir, storeImageFile)
+	if err := isExt4(image); err != nil {
+		v.add(storeImageFile, "", err)
+		return
+	}
+	v.storeIn(ctx, storeImageFile, image, dir, man)
+}
+
+// storeIn is storeImage for a file system that the e2fsprogs find under a name, such as FILE?offset=BYTES.
+func (v *verifier) storeIn(ctx context.Context, what, image, dir string, man images.Manifest) {
 	debugfs, err := findTool("debugfs")
 	if err != nil {
-		v.add(storeImageFile, "", err)
+		v.add(what, "", err)
 		return
 	}
 	const serial = "1"
@@ -32,18 +41,14 @@ func (v *verifier) storeImage(ctx context.Context, dir string, man images.Manife
 	for _, img := range man.Images {
 		pairs = append(pairs, [2]string{images.ImagePath(img.ID), images.ImagePath(img.ID)})
 	}
-	if err := isExt4(image); err != nil {
-		v.add(storeImageFile, "", err)
-		return
-	}
-	v.fsck(ctx, image, storeImageFile+" as ext4")
+	v.fsck(ctx, image, what+" as ext4")
 	var errs []error
 	for _, p := range pairs {
 		if err := sameInImage(ctx, debugfs, image, path.Join(storeDir, p[0]), filepath.Join(dir, p[1])); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	v.add(storeImageFile, fmt.Sprintf("%d files are those of the output", len(pairs)), errors.Join(errs...))
+	v.add(what, fmt.Sprintf("%d files are those of the output", len(pairs)), errors.Join(errs...))
 }
 
 // isExt4 reports why a file is not the ext4 file system that a store image has to be.

@@ -23,7 +23,8 @@ const (
 	sizeOfSectionHead = 40
 	magicPE32Plus     = 0x20b
 
-	atSections       = 6 // from the PE signature
+	atMachine        = 4 // from the PE signature
+	atSections       = 6
 	atSymbols        = 12
 	atOptionalSize   = 20
 	atSectionAlign   = sizeOfFileHeader + 32
@@ -36,7 +37,7 @@ const (
 	sectionReadData  = pe.IMAGE_SCN_CNT_INITIALIZED_DATA | pe.IMAGE_SCN_MEM_READ
 	maxStub          = 4 << 20
 	maxImage         = 1 << 30
-	maxStubSections  = 64
+	maxSections      = 64
 	maxAlignment     = 1 << 16
 	leastAlignment   = 512
 	page             = 4096 // a kernel is mapped where it lies
@@ -51,6 +52,12 @@ var le = binary.LittleEndian
 func AddSections(program []byte, sections ...Section) ([]byte, error) {
 	p, err := parse(program)
 	if err != nil {
+		return nil, err
+	}
+	if n := len(p.heads) + len(sections); n > maxSections {
+		return nil, fmt.Errorf("%d sections are more than %d", n, maxSections)
+	}
+	if err := p.inOrder(len(sections)); err != nil {
 		return nil, err
 	}
 	for _, s := range sections {
@@ -95,7 +102,7 @@ func parse(b []byte) (*program, error) {
 	end := at + sizeOfFileHeader + optional
 	p := &program{at: at, section: le.Uint32(b[at+atSectionAlign:]), file: le.Uint32(b[at+atFileAlign:])}
 	switch {
-	case n == 0 || n > maxStubSections:
+	case n == 0 || n > maxSections:
 		return nil, fmt.Errorf("PE program of %d sections", n)
 	case end < at+atCertificates+8 || len(b) < end+n*sizeOfSectionHead:
 		return nil, errors.New("PE program is cut off in its headers")
@@ -123,6 +130,49 @@ func parse(b []byte) (*program, error) {
 func aligns(n uint32) bool { return n >= leastAlignment && n <= maxAlignment && n&(n-1) == 0 }
 
 func nameOf(h pe.SectionHeader32) string { return string(bytes.TrimRight(h.Name[:], "\x00")) }
+
+// inOrder reports why firmware would not load the program with more section headers: those lie before the first section in memory,
+// and each section lies behind the one before it.
+func (p *program) inOrder(more int) error {
+	end, what := up(uint32(len(p.head)+(len(p.heads)+more)*sizeOfSectionHead), p.file), "the headers"
+	for _, h := range p.heads {
+		if h.VirtualAddress < end {
+			return fmt.Errorf("section %q lies at %#x in memory, and %s reach to %#x", nameOf(h), h.VirtualAddress, what, end)
+		}
+		end, what = h.VirtualAddress+h.VirtualSize, fmt.Sprintf("section %q", nameOf(h))
+	}
+	return nil
+}
+
+// Architecture is Go's name of the machine that a PE32+ program is for.
+func Architecture(program []byte) (string, error) {
+	p, err := parse(program)
+	if err != nil {
+		return "", err
+	}
+	switch machine := le.Uint16(program[p.at+atMachine:]); machine {
+	case pe.IMAGE_FILE_MACHINE_AMD64:
+		return "amd64", nil
+	case pe.IMAGE_FILE_MACHINE_ARM64:
+		return "arm64", nil
+	default:
+		return "", fmt.Errorf("PE program for machine %#x: want one for amd64 or arm64", machine)
+	}
+}
+
+// Sections returns the sections of a PE32+ program, each without the padding in the file, and whether it has a signature; that is not
+// checked.
+func Sections(program []byte) (sections []Section, signed bool, err error) {
+	p, err := parse(program)
+	if err != nil {
+		return nil, false, err
+	}
+	for i, h := range p.heads {
+		content := p.content[i]
+		sections = append(sections, Section{nameOf(h), content[:min(int(h.VirtualSize), len(content))]})
+	}
+	return sections, le.Uint32(program[p.at+atCertificates+4:]) != 0, nil
+}
 
 // add puts a section behind all others in memory.
 func (p *program) add(s Section) error {

@@ -5,6 +5,7 @@ import (
 	"debug/pe"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,6 +99,12 @@ func TestWhatCannotBeAUKIIsRefused(t *testing.T) {
 		{"a splash that is no BMP", "BMP", func(u *UKI) { u.Splash = []byte("PNG") }},
 		{"a stub that is a UKI", "no bare stub", func(u *UKI) { u.Stub = twice }},
 		{"a stub that is a text", "MZ", func(u *UKI) { u.Stub = []byte("hello") }},
+		{"a stub with its code where the headers are to be", "and the headers reach to", func(u *UKI) {
+			u.Stub = bytes.Clone(u.Stub)
+			le.PutUint32(u.Stub[0x40+sizeOfFileHeader+240+12:], 256)
+		}},
+		{"a stub whose sections lie in each other", `and section ".text" reach to`, func(u *UKI) { u.Stub = overlapping(t) }},
+		{"a stub of as many sections as there can be", "sections are more than 64", func(u *UKI) { u.Stub = crowded(t) }},
 		{"a stub that is cut off", "PE", func(u *UKI) { u.Stub = u.Stub[:0x80] }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -107,6 +114,63 @@ func TestWhatCannotBeAUKIIsRefused(t *testing.T) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
 		})
+	}
+}
+
+// overlapping is a program with a second section in the middle of the first.
+func overlapping(t *testing.T) []byte {
+	t.Helper()
+	b, err := AddSections(program64(t), Section{".data", []byte("data")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	le.PutUint32(b[0x40+sizeOfFileHeader+240+sizeOfSectionHead+12:], 4096+50)
+	return b
+}
+
+// crowded is a program with as many sections as are taken.
+func crowded(t *testing.T) []byte {
+	t.Helper()
+	var more []Section
+	for i := range maxSections - 1 {
+		more = append(more, Section{fmt.Sprintf(".s%d", i), []byte("x")})
+	}
+	b, err := AddSections(program64(t), more...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestAProgramTellsItsMachineAndItsSections(t *testing.T) {
+	b := program64(t)
+	if arch, err := Architecture(b); arch != "amd64" || err != nil {
+		t.Errorf("Architecture() = %q, %v", arch, err)
+	}
+	s, _ := testSigner(t)
+	full, err := AddSections(b, Section{".linux", []byte("kernel")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := s.Sign(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		program []byte
+		signed  bool
+	}{{full, false}, {signed, true}} {
+		sections, signed, err := Sections(c.program)
+		if err != nil || signed != c.signed || len(sections) != 2 || string(sections[1].Content) != "kernel" {
+			t.Errorf("Sections() = %q, %v, %v; want the kernel, signed %v", sections, signed, err, c.signed)
+		}
+	}
+	le.PutUint16(b[0x40+atMachine:], 0x14c)
+	if _, err := Architecture(b); err == nil {
+		t.Error("a program for another machine is taken")
+	}
+	if _, _, err := Sections(b[:0x80]); err == nil {
+		t.Error("a program that is cut off is taken")
 	}
 }
 
@@ -194,7 +258,7 @@ func FuzzAddSections(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(image) > 2*len(program)+1<<20 && len(image) > maxStubSections*len(program)+1<<20 {
+		if len(image) > 2*len(program)+1<<20 && len(image) > maxSections*len(program)+1<<20 {
 			t.Fatalf("%d bytes became %d", len(program), len(image))
 		}
 		file, err := parse(image)

@@ -31,7 +31,7 @@ func (m *Machine) ModulesOf(ctx context.Context, root string, names ...string) e
 		}
 		// What few machines need, and none before its base is there, is not in the initramfs.
 		if _, berr := m.onDisk(ctx, stage.OpModule, stage.DiskSpec{Root: root, Name: name}); berr != nil {
-			return errors.Join(berr, err)
+			return fmt.Errorf("%w, or add the kernel's package to the base: %w", err, berr)
 		}
 	}
 	return nil

@@ -114,7 +114,7 @@ func (m *Modules) Load(name string) error {
 		if _, err := os.Stat("/sys/module/" + name); err == nil {
 			return nil // built in, or loaded by somebody else
 		}
-		return fmt.Errorf("module %s is neither in the initramfs nor built into the kernel: build with modules.policy = \"generic\", or list it", name)
+		return fmt.Errorf("module %s is neither in the initramfs nor built in: name it in kernel.modules.list", name)
 	}
 	if mod.loaded {
 		return nil

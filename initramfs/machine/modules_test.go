@@ -94,7 +94,7 @@ func TestABuiltInModuleIsThere(t *testing.T) {
 
 func TestAModuleThatNobodyHasIsRefusedWithTheRemedy(t *testing.T) {
 	m, _ := loader(t, sampleIndex)
-	if err := m.Load("no_such_module"); err == nil || !strings.Contains(err.Error(), "modules.policy") {
+	if err := m.Load("no_such_module"); err == nil || !strings.Contains(err.Error(), "kernel.modules.list") {
 		t.Errorf("Load(no_such_module) = %v, want the remedy", err)
 	}
 }

@@ -99,6 +99,7 @@ func (m *Machine) ResetRequested() bool {
 	if _, err := os.Stat(efi); err != nil {
 		return false
 	}
+	_ = m.modules.Load("efivarfs") // Debian's kernel has it as a module
 	// Another may have been first, and a firmware without variables has none that asks.
 	_ = m.Apply(mount.Mount{Type: "efivarfs", Source: "efivarfs", Target: vars, Flags: mount.NoSuid | mount.NoDev | mount.NoExec})
 	_, err := os.Stat(vars + "/FactoryResetRequest-8cf2644b-4b0b-428f-9387-6d876050dc67")
