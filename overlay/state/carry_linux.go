@@ -88,10 +88,13 @@ func (d *Dir) CarryOut(ctx context.Context, orders Orders) ([]Outcome, error) {
 	return outcomes, d.KeepBallast()
 }
 
+// fromInit is who asks for what Run carries out.
+const fromInit = "init"
+
 // Run carries out one order of the init itself, without a request on file: a quarantine, or the return to a snapshot after boots
 // that failed. A stop leaves either nothing or an operation that CarryOut ends.
 func (d *Dir) Run(ctx context.Context, r Request, orders Orders) (Outcome, error) {
-	r.Format, r.From = RequestFormat, "init"
+	r.Format, r.From = RequestFormat, fromInit
 	if err := r.Check(); err != nil {
 		return Outcome{}, err
 	}
@@ -233,6 +236,9 @@ func (d *Dir) run(ctx context.Context, o *operation, orders *Orders) error {
 			if err := d.bringBack(o, i); err != nil {
 				return err
 			}
+		}
+		if err := d.takeBack(o); err != nil {
+			return err
 		}
 		if err := d.dropSource(o); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -296,7 +297,7 @@ func TestWhatNobodyCanVouchForIsQuarantined(t *testing.T) {
 			w.edit(spec, func(etc string) { must(t, os.WriteFile(etc+"/own", []byte("own"), 0o600)) })
 			must(t, bend(w))
 			done := w.upper(spec)
-			if !strings.Contains(done.What, "quarantined") || done.Why == "" {
+			if says := "its stamp cannot be read"; !strings.Contains(done.What, "quarantined") || strings.Contains(done.Why, says) != (name != "no stamp") {
 				t.Errorf("Upper() = %+v, want a quarantine", done)
 			}
 			if got := w.read("state/etc/1/fs/own"); !strings.HasPrefix(got, "!") {
@@ -304,6 +305,74 @@ func TestWhatNobodyCanVouchForIsQuarantined(t *testing.T) {
 			}
 			if found, _ := filepath.Glob(w.path("state/aside/*/*/fs/own")); len(found) != 1 {
 				t.Errorf("the former upper lies at %v", found)
+			}
+		})
+	}
+}
+
+// What the init put aside by itself comes back for good: not for the boot that brings it back alone.
+func TestAnUndoBringsAnUpperBackForGood(t *testing.T) {
+	if !mounttest.InNamespace(t) {
+		return
+	}
+	stamp := func(edit func(*state.Stamp)) func(w world, s stage.UpperSpec) error {
+		return func(w world, s stage.UpperSpec) error {
+			stamp := s.Stamp()
+			edit(&stamp)
+			stamp.Format = state.StampFormat
+			return os.WriteFile(w.path("state/etc/1/stamp/stamp.json"), stamp.Encode(), 0o600)
+		}
+	}
+	for name, c := range map[string]struct {
+		change rule.BaseChange
+		base   string // of the second boot
+		bend   func(w world, s stage.UpperSpec) error
+		merged bool // by the boot that brings it back
+	}{
+		"no stamp": {"", "1", func(w world, _ stage.UpperSpec) error { return os.RemoveAll(w.path("state/etc/1/stamp")) }, true},
+		"a stamp of junk": {"", "1", func(w world, _ stage.UpperSpec) error {
+			return os.WriteFile(w.path("state/etc/1/stamp/stamp.json"), []byte("junk"), 0o600)
+		}, true},
+		"a stamp that is a directory": {"", "1", func(w world, _ stage.UpperSpec) error {
+			name := w.path("state/etc/1/stamp/stamp.json")
+			return errors.Join(os.Remove(name), os.Mkdir(name, 0o755))
+		}, true},
+		"a link for the directory of the stamp": {"", "1", func(w world, _ stage.UpperSpec) error {
+			name := w.path("state/etc/1/stamp")
+			return errors.Join(os.RemoveAll(name), os.Symlink("/", name))
+		}, true},
+		"another product":              {"", "1", stamp(func(s *state.Stamp) { s.Product = "signage" }), true},
+		"other options of the overlay": {"", "1", stamp(func(s *state.Stamp) { s.Options = "metacopy=on" }), true},
+		"a rule that says quarantine":  {rule.Quarantine, "2", nil, false},
+		"a rule that says reset":       {rule.Reset, "2", nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			spec := w.spec("1", "1", c.change)
+			w.upper(spec)
+			w.edit(spec, func(etc string) { must(t, os.WriteFile(etc+"/own", []byte("own"), 0o600)) })
+			if c.bend != nil {
+				must(t, c.bend(w, spec))
+			}
+			spec = w.spec(c.base, "1", c.change)
+			w.upper(spec)
+			if got := w.read("state/etc/1/fs/own"); !strings.HasPrefix(got, "!") {
+				t.Fatalf("the fresh upper has own = %q", got)
+			}
+			k, err := w.keeper("kiosk")
+			must(t, err)
+			defer k.Close()
+			_, err = k.File(state.Request{Kind: state.Undo, From: "command"}, time.Now())
+			must(t, err)
+			done, err := k.Requests(context.Background(), stage.Asked{Deployment: "1"})
+			if err != nil || len(done.Undone) > 0 {
+				t.Fatalf("Requests() = %+v, %v", done, err)
+			}
+			for boot := range 2 {
+				done := w.upper(spec)
+				if got := w.read("state/etc/1/fs/own"); got != "own" || done.What != "" || (done.Merge != nil) != (c.merged && boot == 0) {
+					t.Errorf("boot %d behind the undo: own = %q, %+v", boot, got, done)
+				}
 			}
 		})
 	}
