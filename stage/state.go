@@ -182,9 +182,17 @@ func diskState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) 
 	destroyed := false
 	_, err = Do(ctx, r, StepRequests, func(ctx context.Context) (struct{}, error) {
 		cfg := b.env.Config
-		done, err := k.dir.Requests(ctx, Asked{Reset: cfg.Reset, Firmware: !cfg.Reset.Off && m.ResetRequested(), Tries: p.Tries,
-			Deployment: b.base.Serial, Secure: r.Record.State.Secure})
+		asked := Asked{Reset: cfg.Reset, Firmware: !cfg.Reset.Off && m.ResetRequested(), Tries: p.Tries,
+			Deployment: b.base.Serial, Secure: r.Record.State.Secure}
+		done, err := k.dir.Requests(ctx, asked)
+		if err == nil && done.Destroy != "" && !p.keyThere(ctx, m, cfg.Wait) {
+			asked.Secure = state.SecureNoKey
+			done, err = k.dir.Requests(ctx, asked)
+		}
 		r.Record.Requests, r.Record.Boots.Attempts = done.Requests, done.Attempts
+		if done.Lost != "" {
+			r.Degrade("the mark of the state was written anew", done.Lost)
+		}
 		for _, u := range done.Undone {
 			r.Degrade("a request was not carried out", u)
 		}
@@ -422,6 +430,18 @@ func (p policy) secure(u UnlockSpec) state.Secure {
 		return state.SecureDestroy
 	}
 	return state.SecureRefuse
+}
+
+// keyThere reports whether the device answers with whose key file a state would be made anew. A TPM opens the present one without it.
+func (p policy) keyThere(ctx context.Context, m Machine, wait time.Duration) bool {
+	u, err := p.unlock(wait)
+	if err != nil || u.KeyFile == "" {
+		return err == nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	_, err = m.Device(ctx, u.KeyDevice)
+	return err == nil
 }
 
 // unlock is how the state is encrypted; Kind is empty where it is not.

@@ -407,6 +407,145 @@ func TestAnUpperKeepsOnlyWhatItsRuleLets(t *testing.T) {
 	}
 }
 
+func TestTheOtherSideOfAConflictSurvivesWithItsFile(t *testing.T) {
+	if !mounttest.InNamespace(t) {
+		return
+	}
+	w := newWorld(t)
+	first, second := w.spec("1", "1", rule.MergeChange), w.spec("2", "1", rule.MergeChange)
+	first.Rule.Allow, second.Rule.Allow = []string{"both"}, []string{"both"}
+	w.upper(first)
+	w.edit(first, func(etc string) { must(t, os.WriteFile(etc+"/both", []byte("mine"), 0o644)) })
+	if done := w.upper(second); done.Merge == nil || done.Merge.Conflict != 1 {
+		t.Errorf("on another base: %+v, want a conflict", done.Merge)
+	}
+	w.edit(second, func(etc string) {
+		must(t, os.WriteFile(etc+"/junk.new", nil, 0o644), os.WriteFile(etc+"/.new", nil, 0o644), os.WriteFile(etc+"/both.new2", nil, 0o644))
+	})
+	w.upper(second)
+	for name, want := range map[string]bool{"both": true, "both.new": true, "both.new2": false, "junk.new": false, ".new": false} {
+		if got := w.read("state/etc/1/fs/" + name); strings.HasPrefix(got, "!") == want {
+			t.Errorf("%s after the sweep: %q", name, got)
+		}
+	}
+}
+
+func TestAStateWhoseMarkIsGoneIsKnownByItsStamps(t *testing.T) {
+	if !mounttest.InNamespace(t) {
+		return
+	}
+	for name, c := range map[string]struct {
+		bend func(w world) error
+		lost string // why the mark is written anew; "" where the state is left alone
+		why  string
+	}{
+		"it is missing":           {func(w world) error { return os.Remove(w.path("state/format")) }, "format is missing", ""},
+		"a byte of it is another": {func(w world) error { return os.WriteFile(w.path("state/format"), []byte("x"), 0o600) }, "format: line 1", ""},
+		"it is a link": {func(w world) error {
+			return errors.Join(os.Remove(w.path("state/format")), os.Symlink("/", w.path("state/format")))
+		}, "not a regular file", ""},
+		"it is missing, and no stamp is there": {func(w world) error {
+			return errors.Join(os.Remove(w.path("state/format")), os.RemoveAll(w.path("state/etc/1/stamp")))
+		}, "", "write format anew: docs/rules.md"},
+		"it is damaged, and a program left something like a stamp": {func(w world) error {
+			s := state.Stamp{Format: state.StampFormat, Product: "kiosk"}
+			return errors.Join(os.WriteFile(w.path("state/format"), []byte("x"), 0o600), os.RemoveAll(w.path("state/etc/1/stamp")),
+				os.MkdirAll(w.path("state/data/var/stamp"), 0o700), os.WriteFile(w.path("state/data/var/stamp/stamp.json"), s.Encode(), 0o600))
+		}, "", "no stamp says whose it is"},
+		"it is damaged, and a stamp is another product's": {func(w world) error {
+			s := state.Stamp{Format: state.StampFormat, Product: "signage"}
+			return errors.Join(os.WriteFile(w.path("state/format"), []byte("x"), 0o600), os.MkdirAll(w.path("state/merge/opt/stamp"), 0o700),
+				os.WriteFile(w.path("state/merge/opt/stamp/stamp.json"), s.Encode(), 0o600))
+		}, "", `merge/opt belongs to the product "signage"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.upper(w.spec("1", "1", ""))
+			must(t, c.bend(w))
+			d, lost, err := stage.OpenDir(w.path("state"), stage.Owner{Product: "kiosk"})
+			if c.lost == "" {
+				if !errors.Is(err, stage.ErrForeign) || !strings.Contains(err.Error(), c.why) {
+					t.Errorf("OpenDir() = %v, want ErrForeign and %q", err, c.why)
+				}
+				return
+			}
+			must(t, err, d.Close())
+			if !strings.Contains(lost, c.lost) {
+				t.Errorf("lost is %q, want %q", lost, c.lost)
+			}
+			d, lost, err = stage.OpenDir(w.path("state"), stage.Owner{Product: "kiosk"})
+			must(t, err, d.Close())
+			if lost != "" {
+				t.Errorf("opened again: %q", lost)
+			}
+		})
+	}
+}
+
+func TestWhatTookTheNameOfADirectoryIsNamedWithAWayOut(t *testing.T) {
+	if !mounttest.InNamespace(t) {
+		return
+	}
+	w := newWorld(t)
+	spec := w.spec("1", "1", "")
+	w.upper(spec)
+	must(t, os.RemoveAll(w.path("state/etc")), os.Symlink("/", w.path("state/etc")))
+	k, err := w.keeper("kiosk")
+	must(t, err)
+	defer k.Close()
+	if _, err := k.Upper(context.Background(), spec); err == nil || !strings.Contains(err.Error(), "state/etc is no directory: move it away") {
+		t.Errorf("Upper() = %v", err)
+	}
+	_, err = k.File(state.Request{Kind: state.Reset, Scope: state.ScopeAll, From: "command"}, time.Now())
+	must(t, err)
+	done, err := k.Requests(context.Background(), stage.Asked{Deployment: "1"})
+	must(t, err)
+	if len(done.Undone) > 0 {
+		t.Errorf("Requests() = %+v", done)
+	}
+	if done := w.upper(spec); !done.Fresh {
+		t.Errorf("behind the reset: %+v", done)
+	}
+}
+
+func TestARequestThatCannotBeReadIsRefusedAloud(t *testing.T) {
+	if !mounttest.InNamespace(t) {
+		return
+	}
+	w := newWorld(t)
+	k, err := w.keeper("kiosk")
+	must(t, err)
+	defer k.Close()
+	r, err := k.File(state.Request{Kind: state.Reset, Scope: state.ScopeAll, From: "command"}, time.Now())
+	must(t, err)
+	at := w.path("state/requests/")
+	must(t, os.WriteFile(at+"/"+r.ID+".json", []byte("garbage"), 0o600), os.WriteFile(at+"/20200101T000000.000000Z.json", nil, 0o600),
+		os.WriteFile(at+"/20200101T000001.000000Z.json", make([]byte, 3<<20), 0o600), os.Symlink("/etc/passwd", at+"/20200101T000002.000000Z.json"),
+		os.Mkdir(at+"/20200101T000003.000000Z.json", 0o700), os.WriteFile(at+"/reset", []byte("all"), 0o600),
+		os.WriteFile(at+"/20200101T000004.000000Z.json", []byte("{\n  \"format\": 2\n}\n"), 0o600))
+	done, err := k.Requests(context.Background(), stage.Asked{Deployment: "1"})
+	must(t, err)
+	if len(done.Undone) != 7 || len(done.Requests) != 7 {
+		t.Errorf("Requests() = %+v, want 7 that could not be done", done)
+	}
+	for _, r := range done.Requests {
+		if r.Outcome != state.Refused || !strings.Contains(r.Error, "requests/") {
+			t.Errorf("request %+v, want it refused by its name", r)
+		}
+	}
+	if left, _ := filepath.Glob(at + "/*"); len(left) > 0 {
+		t.Errorf("still on file: %v", left)
+	}
+	entries, _, err := k.Journal()
+	must(t, err)
+	if len(entries) != 7 || entries[0].Kind != state.Unreadable || entries[0].Why == "" || entries[0].What == "" {
+		t.Errorf("the journal has %+v", entries)
+	}
+	if done, err := k.Requests(context.Background(), stage.Asked{Deployment: "1"}); err != nil || len(done.Requests) > 0 {
+		t.Errorf("the next boot: %+v, %v", done, err)
+	}
+}
+
 func TestACallTravelsOverTheWire(t *testing.T) {
 	if !mounttest.InNamespace(t) {
 		return

@@ -35,6 +35,9 @@ func (s *Keeper) Upper(ctx context.Context, given stage.UpperSpec) (stage.UpperD
 	spec := upperSpec{given}
 	want := spec.Stamp()
 	var done stage.UpperDone
+	if err := s.container(spec.Dir); err != nil {
+		return done, err
+	}
 	have, verdict, unread := s.Against(spec.Dir, want)
 	var err error
 	if verdict == state.Missing && !s.holds(path.Join(spec.Dir, state.FilesDir)) {
@@ -95,6 +98,15 @@ func (s *Keeper) Upper(ctx context.Context, given stage.UpperSpec) (stage.UpperD
 		return done, err
 	}
 	return done, s.sweep(ctx, spec)
+}
+
+// container reports what has taken the name of the directory of the state that something is to be kept in.
+func (s *Keeper) container(rel string) error {
+	at := s.path(path.Dir(rel))
+	if info, err := os.Lstat(at); err != nil || info.IsDir() {
+		return nil // whoever makes it says what is wrong
+	}
+	return fmt.Errorf("%s is no directory: move it away from another machine, or begin anew: veneer.reset=all", at)
 }
 
 // holds reports whether a directory of the state holds anything.
