@@ -494,7 +494,7 @@ func bindState(ctx context.Context, r *Runner, m Machine, from string, then ...m
 	err := m.ProbeUpper(ctx, StateMount)
 	if errors.Is(err, overlay.ErrNoRoom) {
 		// What is there already needs no room, and a reset that was asked for makes some. What needs it, and finds none, fails later.
-		r.Degrade("the state is full", err.Error())
+		r.Degrade("the state is full", err.Error()+"; see veneer du; what a reset took gives room back behind veneer bless, with --secure at once")
 		return nil
 	}
 	return err
