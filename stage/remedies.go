@@ -39,8 +39,8 @@ var causes = []struct {
 		"go on without it, once: veneer.missing-upper=ephemeral"},
 	{ErrLocked, "", "look above for why no key fits: a changed firmware, another TPM, a missing key file\nopen it from another machine with a recovery key: cryptsetup open\n" +
 		"go on without it, once: veneer.missing-upper=ephemeral"},
-	{syscall.ENOSPC, "", "look from another machine what fills the state\nbegin anew: veneer.reset=data, or veneer.reset=etc\n" +
-		"go on without it, once: veneer.missing-upper=ephemeral"},
+	{syscall.ENOSPC, "", "go on without it, once: veneer.missing-upper=ephemeral\nlook from another machine what fills the state\n" +
+		"begin anew, and delete what is kept for good: veneer.reset=all,secure"},
 	{syscall.EIO, "", "look above for the kernel's message: a block that does not match its hash, or a medium that fails\n" +
 		"copy the images into the store again\ntry another medium"},
 	{syscall.ENOMEM, "", "give the machine more memory\nask for a smaller upper: veneer.upper=tmpfs:size=256M"},
@@ -76,14 +76,15 @@ var remedies = []struct {
 		"check it from another machine with fsck, or format it there"},
 	{StepRequests, "go on without it, once: veneer.missing-upper=ephemeral\nlet it be repaired: fsck.mode=force fsck.repair=yes\n" +
 		"look at veneer/requests/ and veneer/journal/ in the state from another machine"},
-	{StepUppers, "go on without it, once: veneer.missing-upper=ephemeral\nbegin anew: veneer.reset=etc, or veneer.reset=upper\n" +
-		"boot the former base: veneer.deployment=SERIAL"},
+	{StepUppers, "go on without it, once: veneer.missing-upper=ephemeral\nbegin anew: veneer.reset=all; veneer undo has it back\n" +
+		"if the base is new, boot the former one: veneer.deployment=SERIAL"},
 	{StepRules, "go on without it, once: veneer.missing-upper=ephemeral\nlook above for the kernel's message\n" +
-		"begin anew: veneer.reset=data"},
-	{StepIdentity, "go on without it, once: veneer.missing-upper=ephemeral\nlook above for the kernel's message\n" +
-		"begin anew: veneer.reset=all"},
+		"begin anew: veneer.reset=all; veneer undo has it back"},
+	{StepIdentity, "go on without a state, once: veneer.state=none veneer.upper=tmpfs\nlook above for the kernel's message\n" +
+		"begin anew: veneer.reset=all; veneer undo has it back"},
 	{StepStackRoot, "ask for another size of the upper: veneer.upper=tmpfs:size=256M\nlook above for the kernel's message\n" +
-		"boot the kernel of the same build, in case it lacks overlayfs"},
+		"boot the kernel of the same build, in case it lacks overlayfs\n" +
+		"where the upper is kept, go on without it, once: veneer.missing-upper=ephemeral\nwhere it is kept, begin anew: veneer.reset=upper; veneer undo has it back"},
 	{StepCheckRoot, "name the program yourself: init=/path\ncheck that the base holds an init for this architecture\n" +
 		"build again from a complete tree"},
 	{StepHandOver, "check the machine's memory\nrebuild the initramfs: veneer build\nlook above for the kernel's message"},

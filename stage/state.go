@@ -182,9 +182,17 @@ func diskState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) 
 	destroyed := false
 	_, err = Do(ctx, r, StepRequests, func(ctx context.Context) (struct{}, error) {
 		cfg := b.env.Config
-		done, err := k.dir.Requests(ctx, Asked{Reset: cfg.Reset, Firmware: !cfg.Reset.Off && m.ResetRequested(), Tries: p.Tries,
-			Deployment: b.base.Serial, Secure: r.Record.State.Secure})
+		asked := Asked{Reset: cfg.Reset, Firmware: !cfg.Reset.Off && m.ResetRequested(), Tries: p.Tries,
+			Deployment: b.base.Serial, Secure: r.Record.State.Secure}
+		done, err := k.dir.Requests(ctx, asked)
+		if err == nil && done.Destroy != "" && !p.keyThere(ctx, m, cfg.Wait) {
+			asked.Secure = state.SecureNoKey
+			done, err = k.dir.Requests(ctx, asked)
+		}
 		r.Record.Requests, r.Record.Boots.Attempts = done.Requests, done.Attempts
+		if done.Lost != "" {
+			r.Degrade("the mark of the state was written anew", done.Lost)
+		}
 		for _, u := range done.Undone {
 			r.Degrade("a request was not carried out", u)
 		}
@@ -248,7 +256,7 @@ func findState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy) 
 }
 
 // lateDisk is how long a boot that may make the state's partition looks whether another disk brings it: once in a machine's life.
-const lateDisk = 5 * time.Second
+const lateDisk = 2 * time.Second
 
 // minState is the least room that a state is made in, bytes.
 const minState = 16 << 20
@@ -412,37 +420,6 @@ const forever = 100 * 365 * 24 * time.Hour
 // patient is how long a state may take to be made or unlocked.
 const patient = 15 * time.Minute
 
-// LUKS is what StateDevice calls the content of an encrypted device.
-const LUKS = "crypto_LUKS"
-
-// secure is what a secure reset of an encrypted state comes to. What is found by what it holds is not found any more once it holds
-// nothing.
-func (p policy) secure(u UnlockSpec) state.Secure {
-	if by := p.place.On.Device.Kind; p.Create && u.Kind != "" && by != boot.ByLabel && by != boot.ByUUID {
-		return state.SecureDestroy
-	}
-	return state.SecureRefuse
-}
-
-// unlock is how the state is encrypted; Kind is empty where it is not.
-func (p policy) unlock(wait time.Duration) (UnlockSpec, error) {
-	u := UnlockSpec{Kind: UnlockKind(p.Unlock), Label: stateLabel, Wait: wait}
-	if p.missing == boot.MissingWait {
-		u.Wait = forever
-	}
-	if p.Unlock == "" || p.Unlock == images.UnlockNone {
-		return UnlockSpec{}, nil
-	}
-	if p.KeyFile != "" {
-		ref, err := boot.ParseStoreRef(p.KeyFile)
-		if err != nil {
-			return u, err
-		}
-		u.KeyDevice, u.KeyFile = ref.Device, ref.Dir
-	}
-	return u, nil
-}
-
 func (b bootBase) check() CheckSpec {
 	return CheckSpec{Mode: b.env.Config.FsckMode, Repair: b.env.Config.FsckRepair}
 }
@@ -474,7 +451,7 @@ func bindState(ctx context.Context, r *Runner, m Machine, from string, then ...m
 	err := m.ProbeUpper(ctx, StateMount)
 	if errors.Is(err, overlay.ErrNoRoom) {
 		// What is there already needs no room, and a reset that was asked for makes some. What needs it, and finds none, fails later.
-		r.Degrade("the state is full", err.Error())
+		r.Degrade("the state is full", err.Error()+"; see veneer du; what a reset took gives room back behind veneer bless, with --secure at once")
 		return nil
 	}
 	return err

@@ -62,6 +62,7 @@ type RequestsDone struct {
 	Undone   []string // in plain words, what could not be done
 	Destroy  string   // the key is to be destroyed, and the state made anew: the order for StateMaker.Destroy; "" is not
 	Attempts int      // boots since the last bless, with this one; not known to the keeper
+	Lost     string   // why the mark of the state was written anew, see OpenDir; not known to the keeper
 }
 
 // UpperSpec describes an upper that is kept.

@@ -9,6 +9,7 @@ package vmtests
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -122,6 +123,55 @@ func TestABootWaitsForAStateThatComesLate(t *testing.T) {
 		t.Errorf("the state is %+v, want LABEL=STATE", rec.State)
 	}
 	g.off()
+}
+
+// An upper that cannot be mounted stops no machine that is to go on without, and whoever is told a way out can take it.
+func TestRulesThatCannotBeMountedLeaveWaysOutThatBoot(t *testing.T) {
+	t.Parallel()
+	out := kept(t)
+	disk := copied(t, out.disk())
+	g := out.machineOn(t, disk).boot()
+	g.keepsAll()
+	g.run("echo mine > /etc/mine; echo mine > /var/lib/mine; cd /run/veneer/state/etc/1 && mv work was && echo x > work; cd /; sync")
+	g.off()
+
+	g = start(t, out.machineOn(t, copied(t, disk)).vm)
+	g.failed(stage.StepRules, `etc/1/work`)
+	g.ends(qemu.Reset)
+	ways := regexp.MustCompile(`try: .*: (veneer\.[a-z-]+=[a-z]+)`).FindAllStringSubmatch(unwrap(g.String()), -1)
+	if len(ways) != 2 {
+		t.Fatalf("the console names %q, want two parameters", ways)
+	}
+	for _, way := range ways {
+		t.Run(way[1], func(t *testing.T) {
+			t.Parallel()
+			m := out.machineOn(t, copied(t, disk))
+			g := m.boot(way[1])
+			rec := g.record()
+			g.holds("/etc/mine", "")
+			if way[1] != "veneer.missing-upper=ephemeral" {
+				if rec.State.Kind != stage.StatePersistent || len(rec.Degraded) > 0 {
+					t.Errorf("state %+v, degraded %q", rec.State, rec.Degraded)
+				}
+				g.run("veneer undo --dry-run")
+				g.off()
+				m.boot().off()
+				return
+			}
+			if rec.State.Kind != stage.StateEphemeral || !contains(rec.State.Why, `etc/1/work`) {
+				t.Errorf("the state is %+v, want one in memory, and why", rec.State)
+			}
+			for _, ask := range []string{"cat /run/motd.d/veneer", "veneer status"} {
+				if text, _ := g.try(ask); !contains(text, `nothing is kept`) {
+					t.Errorf("%s does not say that nothing is kept:\n%s", ask, text)
+				}
+			}
+			if !contains(unwrap(g.String()), `degraded: nothing is kept`) {
+				t.Error("the console does not say that nothing is kept")
+			}
+			g.off()
+		})
+	}
 }
 
 func TestAStateWithoutAByteOfRoomBootsAndIsCleared(t *testing.T) {

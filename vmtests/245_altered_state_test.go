@@ -177,7 +177,7 @@ func TestAnUpperFromElsewhereIsMergedOrPutAsideNeverJustStacked(t *testing.T) {
 	}{
 		"of another product":   {stamp(func(s *state.Stamp) { s.Product = "other" }), `written for "other"`},
 		"under other options":  {stamp(func(s *state.Stamp) { s.Options = "redirect_dir=on" }), `redirect_dir=on`},
-		"with a stamp of junk": {[]byte("junk"), `no stamp`},
+		"with a stamp of junk": {[]byte("junk"), `its stamp cannot be read`},
 		"of a base that nobody here has seen": {stamp(func(s *state.Stamp) {
 			s.Base = strings.Repeat("ab", 32)
 			s.Lowers[len(s.Lowers)-1] = s.Base

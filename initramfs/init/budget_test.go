@@ -90,7 +90,7 @@ var importers = map[string][]string{
 	"initramfs/init":             {},
 	"initramfs/machine":          {"initramfs/init", "vmtests/diskinit"},
 	"initramfs/machine/firmware": {"stage/keeper"},
-	"initramfs/machine/":         {"initramfs/machine", "initramfs/machine/", "stage/keeper/disk"},
+	"initramfs/machine/":         {"initramfs/machine", "initramfs/machine/", "stage/keeper/disk", "images/build"},
 	"initramfs/release":          {},
 	"initramfs/release/":         {"initramfs/release", "examples/"},
 	"initramfs":                  {"cmd/veneer", "images/build", "initramfs/release", "examples/"},

@@ -19,16 +19,17 @@ type stateDir struct {
 	m     *Machine
 	at    string // where it is mounted
 	owner stage.Owner
+	lost  string // why its mark had to be written anew
 }
 
 // OpenState implements stage.Machine.
 func (m *Machine) OpenState(at string, owner stage.Owner) (stage.StateDir, error) {
-	d, err := stage.OpenDir(at, owner)
+	d, lost, err := stage.OpenDir(at, owner)
 	if err != nil {
 		return nil, err
 	}
 	m.program = owner.Keeper
-	return &stateDir{Dir: d, m: m, at: at, owner: owner}, nil
+	return &stateDir{Dir: d, m: m, at: at, owner: owner, lost: lost}, nil
 }
 
 // Close implements stage.StateDir.
@@ -53,7 +54,7 @@ func (m *Machine) Look(lowers []string, name string) (overlay.Found, error) {
 // Requests implements stage.StateDir.
 func (s *stateDir) Requests(ctx context.Context, asked stage.Asked) (stage.RequestsDone, error) {
 	attempts, err := s.Attempt(s.owner.Boot)
-	done := stage.RequestsDone{Attempts: attempts}
+	done := stage.RequestsDone{Attempts: attempts, Lost: s.lost}
 	if err != nil {
 		return done, err
 	}
@@ -62,7 +63,7 @@ func (s *stateDir) Requests(ctx context.Context, asked stage.Asked) (stage.Reque
 		return done, nil
 	}
 	a, err := s.call(ctx, stage.Call{Op: stage.OpRequests, Asked: asked})
-	a.Requests.Attempts = attempts
+	a.Requests.Attempts, a.Requests.Lost = attempts, s.lost
 	return a.Requests, err
 }
 

@@ -47,7 +47,7 @@ var ErrDestroy = errors.New("the key of the state is to be destroyed")
 //   - writes down what was done, in the journal, and removes the request, in this order
 //   - puts the ballast by again
 //
-// A request that makes no sense is refused, noted and removed. One that could not be finished stays, and so does the record of how
+// A request that makes no sense, or that cannot be read, is refused, noted and removed. One that could not be finished stays, and so does the record of how
 // far it came: the next boot goes on. An error is that of the state as a whole; each request's own is in its outcome.
 func (d *Dir) CarryOut(ctx context.Context, orders Orders) ([]Outcome, error) {
 	requests, problems, err := d.Requests()
@@ -58,19 +58,22 @@ func (d *Dir) CarryOut(ctx context.Context, orders Orders) ([]Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range append(problems, more...) {
+	for _, p := range more {
 		orders.log("%s", p)
+	}
+	outcomes, err := d.dropUnreadable(problems, &orders)
+	if err != nil {
+		return outcomes, err
 	}
 	if len(requests)+len(unfinished) == 0 {
 		if d.hasBallast() {
-			return nil, nil
+			return outcomes, nil
 		}
-		return nil, d.KeepBallast()
+		return outcomes, d.KeepBallast()
 	}
 	if err := d.makeRoom(); err != nil {
-		return nil, err
+		return outcomes, err
 	}
-	var outcomes []Outcome
 	for _, o := range unfinished {
 		if slices.ContainsFunc(requests, func(r Request) bool { return r.ID == o.ID }) {
 			continue // its turn comes below
@@ -88,10 +91,43 @@ func (d *Dir) CarryOut(ctx context.Context, orders Orders) ([]Outcome, error) {
 	return outcomes, d.KeepBallast()
 }
 
+// dropUnreadable refuses what lies in requests/ and is none that can be read: somebody may have asked for something, and is to hear
+// that it was not done. It goes to the trash once that is noted; a stop in between notes it twice.
+func (d *Dir) dropUnreadable(problems []Problem, orders *Orders) ([]Outcome, error) {
+	if len(problems) == 0 {
+		return nil, nil
+	}
+	if err := d.makeRoom(); err != nil {
+		return nil, err
+	}
+	var outcomes []Outcome
+	for _, p := range problems {
+		id, err := d.nextID(orders.Now)
+		if err != nil {
+			return outcomes, err
+		}
+		out := Outcome{Request: Request{ID: id, Kind: Unreadable}, What: "read " + quote(clip(p.Name)), Outcome: Refused,
+			Err: fmt.Errorf("%s cannot be read, whatever it asked for: %w", quote(clip(p.Name)), p.Err)}
+		_, err = d.note(Entry{ID: id, Kind: Unreadable, From: "somebody", What: out.What, Boot: orders.Boot, Outcome: Refused, Why: clipEntry(out.Err.Error())}, orders.Now)
+		if err == nil {
+			err = d.discard(p.Name)
+		}
+		if errors.Is(err, errStopped) {
+			return outcomes, err
+		}
+		out.Err = errors.Join(out.Err, err)
+		outcomes = append(outcomes, out)
+	}
+	return outcomes, nil
+}
+
+// fromInit is who asks for what Run carries out.
+const fromInit = "init"
+
 // Run carries out one order of the init itself, without a request on file: a quarantine, or the return to a snapshot after boots
 // that failed. A stop leaves either nothing or an operation that CarryOut ends.
 func (d *Dir) Run(ctx context.Context, r Request, orders Orders) (Outcome, error) {
-	r.Format, r.From = RequestFormat, "init"
+	r.Format, r.From = RequestFormat, fromInit
 	if err := r.Check(); err != nil {
 		return Outcome{}, err
 	}
@@ -233,6 +269,9 @@ func (d *Dir) run(ctx context.Context, o *operation, orders *Orders) error {
 			if err := d.bringBack(o, i); err != nil {
 				return err
 			}
+		}
+		if err := d.takeBack(o); err != nil {
+			return err
 		}
 		if err := d.dropSource(o); err != nil {
 			return err

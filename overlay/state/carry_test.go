@@ -77,6 +77,11 @@ func scenarios() []scenario {
 		}},
 		{"undo of nothing", file(Request{Kind: Undo})},
 		{"quarantine", file(Request{Kind: Quarantine, Place: "etc/1"})},
+		{"undo of what the init put aside", func(t *testing.T, d *Dir) {
+			_, err := d.Run(context.Background(), Request{Kind: Quarantine, Place: "etc/1"}, orders())
+			must(t, err)
+			file(Request{Kind: Undo})(t, d)
+		}},
 		{"two at once", func(t *testing.T, d *Dir) {
 			file(resetEtc)(t, d)
 			file(Request{Kind: Reset, Scope: ScopeData})(t, d)

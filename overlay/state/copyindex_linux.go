@@ -29,10 +29,11 @@ func (c *snapshotCopy) key(st *unix.Statx_t) fileKey {
 		time.Duration(st.Ctime.Sec)*time.Second + time.Duration(st.Ctime.Nsec)}
 }
 
-// unchanged reports whether the newest snapshot has this very file.
+// unchanged reports whether the newest snapshot has this very file. That it has several names makes no difference: one that comes or
+// goes changes its time of change.
 func (c *snapshotCopy) unchanged(rel string, st *unix.Statx_t) bool {
 	former, ok := c.former[rel]
-	return ok && former == c.key(st) && st.Nlink == 1 && st.Attributes&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) == 0
+	return ok && former == c.key(st) && st.Attributes&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) == 0
 }
 
 // maxIndex bounds the lines of an index that are read back: beyond it files are copied again.

@@ -170,17 +170,16 @@ func (c *snapshotCopy) entry(src, dst int, name, rel string, depth int) error {
 		}
 		defer unix.Close(to)
 		return c.children(from, to, rel, depth+1)
+	case st.Nlink > 1 && c.twin(dst, name, &st): // before all else: its names stay one file
+		return nil
 	case kind == unix.S_IFREG && !c.reflink && c.unchanged(rel, &st) && linkBeneath(c.prev, rel, dst, name):
 		c.snapshot.Shared += int64(st.Size)
-	case st.Nlink > 1 && c.twin(dst, name, &st):
-		return nil
+		c.named(rel, &st)
 	default:
 		if err := c.copier.Node(src, name, dst, name); err != nil {
 			return err
 		}
-		if st.Nlink > 1 && len(c.links) < maxLinks {
-			c.links[inode(&st)] = rel
-		}
+		c.named(rel, &st)
 		c.count(&st)
 	}
 	if uint32(st.Mode)&unix.S_IFMT != unix.S_IFREG {
@@ -195,6 +194,13 @@ func (c *snapshotCopy) entry(src, dst int, name, rel string, depth int) error {
 
 func inode(st *unix.Statx_t) [2]uint64 {
 	return [2]uint64{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}
+}
+
+// named remembers where the first name of a file lies in this snapshot.
+func (c *snapshotCopy) named(rel string, st *unix.Statx_t) {
+	if st.Nlink > 1 && len(c.links) < maxLinks {
+		c.links[inode(st)] = rel
+	}
 }
 
 // twin gives another name to a file of this snapshot.

@@ -147,7 +147,9 @@ func (d *Dir) mkdir(rel string) error {
 	if err := d.change("mkdir " + rel); err != nil {
 		return err
 	}
-	if err := unix.Mkdirat(fd, name, 0o700); err != nil && !(full(err) && d.spare("d", fd, name)) {
+	if err := unix.Mkdirat(fd, name, 0o700); errors.Is(err, unix.EEXIST) {
+		return d.wrap("make directory", rel, errors.New("what is there is none; move it away from another machine"))
+	} else if err != nil && !(full(err) && d.spare("d", fd, name)) {
 		return d.wrap("make directory", rel, err)
 	}
 	return d.sync(fd, rel)

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
+
+	"golang.org/x/sys/unix"
 
 	"veneer/images/canonical"
 )
@@ -24,6 +27,7 @@ type Origin string
 const (
 	Fresh   Origin = "fresh"   // nothing was ever kept here
 	Own     Origin = "own"     // this machine's, of this product
+	Marked  Origin = "marked"  // this product's by the stamps of its uppers: the mark itself is gone, or cannot be read
 	Foreign Origin = "foreign" // of another machine or product, or of nobody who left a mark
 )
 
@@ -41,26 +45,31 @@ func (m *formatMark) walk(c *canonical.Coder) {
 	canonical.String(c, "machine", &m.Machine)
 }
 
-// Origin tells whose state this is, and of a foreign one why.
+// Origin tells whose state this is, and of one that is foreign, or marked by its stamps alone, why.
 func (d *Dir) Origin(o Owner) (Origin, string, error) {
 	text, err := d.read(formatFile, maxSmall)
 	if errors.Is(err, fs.ErrNotExist) {
 		for _, dir := range []string{etcDir, upperDir, mergeDir, dataDir, identityDir} {
-			if names, err := d.names(dir, maxPlaces); err != nil || len(names) > 0 {
-				return Foreign, dir + "/ holds something, and nobody left the mark " + formatFile, nil
+			if names, lerr := d.names(dir, maxPlaces); lerr != nil || len(names) > 0 {
+				return d.unmarked(o, dir+"/ holds something, and "+formatFile+" is missing")
 			}
 		}
 		return Fresh, "", nil
 	}
-	if err != nil {
-		return "", "", err
-	}
 	var m formatMark
-	if err := canonical.Read(text, m.walk); err != nil {
-		if n := leadingFormat(text); n > Format {
-			return "", "", d.wrap("read", formatFile, fmt.Errorf("%w: it has format %d, this one knows %d", ErrNewer, n, Format))
+	if err == nil {
+		if err = canonical.Read(text, m.walk); err != nil {
+			if n := leadingFormat(text); n > Format {
+				return "", "", d.wrap("read", formatFile, fmt.Errorf("%w: it has format %d, this one knows %d", ErrNewer, n, Format))
+			}
+			err = d.wrap("read", formatFile, err)
 		}
-		return "", "", d.wrap("read", formatFile, err)
+	}
+	if no := unix.Errno(0); errors.As(err, &no) {
+		return "", "", err // the disk, not the file
+	}
+	if err != nil {
+		return d.unmarked(o, err.Error())
 	}
 	switch {
 	case m.Format > Format:
@@ -71,6 +80,32 @@ func (d *Dir) Origin(o Owner) (Origin, string, error) {
 		return Foreign, "it belongs to another machine of the product", nil
 	}
 	return Own, "", nil
+}
+
+// unmarked tells whose state it is by the stamps: each names its product. What lies in data/ does not count, programs write there.
+func (d *Dir) unmarked(o Owner, why string) (Origin, string, error) {
+	origin := Foreign
+	dirs := []string{upperDir}
+	for _, dir := range []string{etcDir, mergeDir} {
+		names, _ := d.names(dir, maxPlaces)
+		for _, n := range names {
+			dirs = append(dirs, path.Join(dir, n))
+		}
+	}
+	for _, dir := range dirs {
+		s, err := d.ReadStamp(dir)
+		if err != nil || s.Product == "" { // or it was taken back from wherever
+			continue
+		}
+		if s.Product != o.Product {
+			return Foreign, fmt.Sprintf("%s, and %s belongs to the product %q", why, dir, clip(s.Product)), nil
+		}
+		origin = Marked
+	}
+	if origin == Foreign {
+		why += ", and no stamp says whose it is; if it is this product's, write " + formatFile + " anew: docs/rules.md"
+	}
+	return origin, why, nil
 }
 
 // leadingFormat reads the first field of a file whose others this version does not know.

@@ -29,6 +29,7 @@ const (
 	Restore    Kind = "restore"    // a snapshot takes the place of what is there now, which goes aside
 	Quarantine Kind = "quarantine" // one upper is moved aside because it does not fit its base
 	Bless      Kind = "bless"      // only in the journal: an end to undoing what was done before
+	Unreadable Kind = "unreadable" // only in the journal: a file among the requests that is none
 )
 
 // Scopes of a reset, beside an absolute path.

@@ -160,8 +160,8 @@ func (p *resetPlan) take(target string) error {
 	}
 	isDir := st.Mode&0o170000 == 0o040000
 	container := slices.Contains(containers, target)
-	if container && !isDir {
-		return p.d.wrap("reset", target, errors.New("not a directory"))
+	if container && !isDir { // what took its name goes, whatever it is
+		return p.add(move{From: target})
 	}
 	var inside []string // keeps that lie in target
 	for _, k := range p.keeps {

@@ -15,6 +15,7 @@ type Secure string
 const (
 	SecureDelete  Secure = ""        // what it resets is deleted: the state is not encrypted
 	SecureDestroy Secure = "destroy" // the key is destroyed, and the state made anew
+	SecureNoKey   Secure = "no key"  // it would be made anew with a key file, and the device that holds it is not there
 	SecureRefuse  Secure = "refuse"  // it is encrypted, and nothing would make it anew
 )
 
@@ -26,6 +27,8 @@ func (r *Request) CheckSecure(kind Secure) error {
 		return nil
 	case r.Scope != ScopeAll || len(r.Keep) > 0:
 		return errors.New("the state is encrypted, and its key is destroyed for all of it or not at all: give --secure with --scope all and without --keep, or leave --secure out")
+	case kind == SecureNoKey:
+		return errors.New("the state is encrypted, and the device with the key file of the new one is not there: nothing was destroyed; attach it and ask again")
 	case kind != SecureDestroy:
 		return errors.New("the state is encrypted, and nothing would make it anew: build with state.create, state.unlock and a state.place by PARTLABEL=, PARTUUID= or path, " +
 			"or boot once with veneer.missing-upper=create; to destroy it for good: cryptsetup erase DEVICE")

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"veneer/images/canonical"
 )
 
@@ -27,7 +29,7 @@ const maxLowers = 512
 // A Stamp is what an upper remembers of the base that it was written on.
 type Stamp struct {
 	Format  int
-	Product string   // name of the manifest
+	Product string   // name of the manifest; "" says that an undo took the upper back
 	Version string   // of the manifest
 	Serial  string   // of the deployment
 	Base    string   // ID of the base image
@@ -69,6 +71,7 @@ type Verdict string
 const (
 	Missing      Verdict = "missing"       // no stamp, or none that can be read: the upper was never finished, or is not ours
 	ForeignStamp Verdict = "foreign"       // of another product
+	TakenBack    Verdict = "taken back"    // an undo took it back: whatever it was written on, it is to be used
 	OtherOptions Verdict = "other options" // written under overlay options that this mount does not have
 	OtherBase    Verdict = "other base"    // the images below it have changed
 	Same         Verdict = "same"
@@ -77,12 +80,15 @@ const (
 // Compare tells how an upper with the stamp have relates to a stack that would give it the stamp want.
 //
 //	product  options  lowers   verdict
+//	none     any      any      taken back
 //	differs  any      any      foreign
 //	same     differs  any      other options
 //	same     same     differs  other base
 //	same     same     same     same
 func Compare(have, want Stamp) Verdict {
 	switch {
+	case have.Product == "":
+		return TakenBack
 	case have.Product != want.Product:
 		return ForeignStamp
 	case have.Options != want.Options:
@@ -127,4 +133,37 @@ func (d *Dir) WriteStamp(dir string, s Stamp) error {
 		}
 	}
 	return d.write(path.Join(dir, stampFile), s.Encode())
+}
+
+// takeBack marks the uppers that the undo o brings back as such, where the init had put them aside by itself: held against their
+// stamps, they would go again in the same boot. What a stamp that can be read knows of the base stays in it, for a merge.
+func (d *Dir) takeBack(o *operation) error {
+	if o.Kind != Undo {
+		return nil
+	}
+	former, err := d.operation(o.Of)
+	if err != nil || former == nil || former.From != fromInit || former.Kind != Quarantine && former.Kind != Reset {
+		return err // a stop was behind the mark
+	}
+	for _, m := range o.Moves {
+		if !d.isDir(path.Join(m.From, FilesDir)) {
+			continue // a part of an upper, or none
+		}
+		for rel, kind := range map[string]uint32{path.Join(m.From, StampDir): unix.S_IFDIR, path.Join(m.From, stampFile): unix.S_IFREG} {
+			if st, there, err := d.lstat(rel); err != nil || there && st.Mode&unix.S_IFMT != kind {
+				if err := errors.Join(err, d.discard(rel)); err != nil {
+					return err
+				}
+			}
+		}
+		s, err := d.ReadStamp(m.From)
+		if err != nil {
+			s = Stamp{}
+		}
+		s.Product = ""
+		if err := d.WriteStamp(m.From, s); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -19,6 +19,9 @@ import (
 
 // Data implements stage.StateDir: what is bound appears as a whole, seeded from the merged root.
 func (s *Keeper) Data(ctx context.Context, spec stage.DataSpec) error {
+	if err := s.container(spec.Name); err != nil {
+		return err
+	}
 	parent, name := path.Split(spec.Name)
 	if err := s.Apply(mount.Mkdir{Path: s.path(parent), Mode: 0o755}); err != nil {
 		return err
@@ -194,12 +197,28 @@ func (s *Keeper) sweepDir(ctx context.Context, dir string, lowers []string, r ru
 	if len(r.Allow)+len(r.Deny) == 0 {
 		return nil
 	}
-	swept, err := merge.Sweep(ctx, dir, lowers, r.Survives)
+	swept, err := merge.Sweep(ctx, dir, lowers, survives(dir, r))
 	if err != nil || swept.Removed == 0 {
 		return err
 	}
 	s.say("%s: %d paths do not survive, first %q", r.Path, swept.Removed, swept.Paths[0])
 	return syncFS(dir)
+}
+
+// survives is what the rule says of a path in an upper; the other side of a conflict goes with the file that it lies beside, and all
+// that is in it with it.
+func survives(upper string, r rule.Rule) func(string) bool {
+	return func(name string) bool {
+		if r.Survives(name) || r.Action != rule.Merge {
+			return r.Survives(name)
+		}
+		for at := name; at != "."; at = path.Dir(at) {
+			if file, ok := merge.SideOf(upper, at); ok && r.Survives(file) {
+				return true
+			}
+		}
+		return false
+	}
 }
 
 func syncFS(dir string) error {

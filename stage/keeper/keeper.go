@@ -28,7 +28,7 @@ type Keeper struct {
 
 // Open opens the state directory at a path, as stage.OpenDir does.
 func Open(at string, owner stage.Owner) (*Keeper, error) {
-	d, err := stage.OpenDir(at, owner)
+	d, _, err := stage.OpenDir(at, owner)
 	if err != nil {
 		return nil, err
 	}

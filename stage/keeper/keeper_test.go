@@ -296,7 +296,7 @@ func TestWhatNobodyCanVouchForIsQuarantined(t *testing.T) {
 			w.edit(spec, func(etc string) { must(t, os.WriteFile(etc+"/own", []byte("own"), 0o600)) })
 			must(t, bend(w))
 			done := w.upper(spec)
-			if !strings.Contains(done.What, "quarantined") || done.Why == "" {
+			if says := "its stamp cannot be read"; !strings.Contains(done.What, "quarantined") || strings.Contains(done.Why, says) != (name != "no stamp") {
 				t.Errorf("Upper() = %+v, want a quarantine", done)
 			}
 			if got := w.read("state/etc/1/fs/own"); !strings.HasPrefix(got, "!") {
@@ -332,6 +332,29 @@ func TestAnUpperKeepsOnlyWhatItsRuleLets(t *testing.T) {
 	})
 	w.upper(spec)
 	for name, want := range map[string]bool{"ssh/key": true, "junk": false, "both": false} {
+		if got := w.read("state/etc/1/fs/" + name); strings.HasPrefix(got, "!") == want {
+			t.Errorf("%s after the sweep: %q", name, got)
+		}
+	}
+}
+
+func TestTheOtherSideOfAConflictSurvivesWithItsFile(t *testing.T) {
+	if !mounttest.InNamespace(t) {
+		return
+	}
+	w := newWorld(t)
+	first, second := w.spec("1", "1", rule.MergeChange), w.spec("2", "1", rule.MergeChange)
+	first.Rule.Allow, second.Rule.Allow = []string{"both"}, []string{"both"}
+	w.upper(first)
+	w.edit(first, func(etc string) { must(t, os.WriteFile(etc+"/both", []byte("mine"), 0o644)) })
+	if done := w.upper(second); done.Merge == nil || done.Merge.Conflict != 1 {
+		t.Errorf("on another base: %+v, want a conflict", done.Merge)
+	}
+	w.edit(second, func(etc string) {
+		must(t, os.WriteFile(etc+"/junk.new", nil, 0o644), os.WriteFile(etc+"/.new", nil, 0o644), os.WriteFile(etc+"/both.new2", nil, 0o644))
+	})
+	w.upper(second)
+	for name, want := range map[string]bool{"both": true, "both.new": true, "both.new2": false, "junk.new": false, ".new": false} {
 		if got := w.read("state/etc/1/fs/" + name); strings.HasPrefix(got, "!") == want {
 			t.Errorf("%s after the sweep: %q", name, got)
 		}

@@ -27,6 +27,7 @@ type upperSpec struct{ stage.UpperSpec }
 //	another product's, or written
 //	under other overlay options   quarantine
 //	another base                  as the rule says: merge, keep, quarantine, reset
+//	taken back by an undo         merge where the rule says so, else as it is
 //	the same base                 that one
 //
 // What the rule does not let survive is dropped then.
@@ -34,10 +35,11 @@ func (s *Keeper) Upper(ctx context.Context, given stage.UpperSpec) (stage.UpperD
 	spec := upperSpec{given}
 	want := spec.Stamp()
 	var done stage.UpperDone
-	have, verdict, err := s.Against(spec.Dir, want)
-	if err != nil {
-		s.say("stamp of %s: %v", spec.Dir, err)
+	if err := s.container(spec.Dir); err != nil {
+		return done, err
 	}
+	have, verdict, unread := s.Against(spec.Dir, want)
+	var err error
 	if verdict == state.Missing && !s.holds(path.Join(spec.Dir, state.FilesDir)) {
 		if have, verdict, err = s.begin(spec, want); err != nil {
 			return done, err
@@ -46,6 +48,13 @@ func (s *Keeper) Upper(ctx context.Context, given stage.UpperSpec) (stage.UpperD
 	}
 	change := spec.Rule.OnBaseChange()
 	switch {
+	case verdict == state.TakenBack:
+		if change != rule.MergeChange {
+			change = rule.Keep
+		}
+	case verdict == state.Missing && unread != nil:
+		done.What, done.Why = "the former upper of "+spec.Path+" was quarantined", "its stamp cannot be read, so that nobody knows which base it was written on: "+unread.Error()
+		change = rule.Quarantine
 	case verdict == state.Missing:
 		done.What, done.Why = "the former upper of "+spec.Path+" was quarantined", "it has no stamp, so that nobody knows which base it was written on"
 		change = rule.Quarantine
@@ -62,7 +71,10 @@ func (s *Keeper) Upper(ctx context.Context, given stage.UpperSpec) (stage.UpperD
 	}
 	if change == rule.MergeChange {
 		done.Merge, err = s.merge(ctx, spec, have)
-		if errors.Is(err, merge.ErrMarks) {
+		if errors.Is(err, merge.ErrMarks) && verdict == state.TakenBack {
+			done.What, done.Why = "the upper of "+spec.Path+" was taken back as it is", "it cannot be merged: "+err.Error()
+			change, err = rule.Keep, nil
+		} else if errors.Is(err, merge.ErrMarks) {
 			done.What, done.Why = "the former upper of "+spec.Path+" was quarantined", err.Error()
 			change, err = rule.Quarantine, nil
 		}
@@ -86,6 +98,15 @@ func (s *Keeper) Upper(ctx context.Context, given stage.UpperSpec) (stage.UpperD
 		return done, err
 	}
 	return done, s.sweep(ctx, spec)
+}
+
+// container reports what has taken the name of the directory of the state that something is to be kept in.
+func (s *Keeper) container(rel string) error {
+	at := s.path(path.Dir(rel))
+	if info, err := os.Lstat(at); err != nil || info.IsDir() {
+		return nil // whoever makes it says what is wrong
+	}
+	return fmt.Errorf("%s is no directory: move it away from another machine, or begin anew: veneer.reset=all", at)
 }
 
 // holds reports whether a directory of the state holds anything.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"veneer/boot"
 	"veneer/images"
@@ -21,9 +22,11 @@ type kept struct {
 	missing  bool
 	requests func(stage.Asked) stage.RequestsDone
 	data     error
+	keyAway  bool
 
-	opened stage.UnlockSpec
-	did    []string
+	opened  stage.UnlockSpec
+	bounded bool // the look for the state's device had a deadline
+	did     []string
 }
 
 type keptDir struct {
@@ -31,7 +34,18 @@ type keptDir struct {
 	k *kept
 }
 
-func (k *kept) StateDevice(_ context.Context, ref boot.DeviceRef) (stage.Device, error) {
+func (k *kept) Device(ctx context.Context, ref boot.DeviceRef) (stage.Device, error) {
+	if k.keyAway && ref.Value == "KEYS" {
+		if _, bounded := ctx.Deadline(); !bounded {
+			return stage.Device{}, errors.New("it would be waited for for ever")
+		}
+		return stage.Device{}, stage.ErrNoDevice
+	}
+	return k.recorder.Device(ctx, ref)
+}
+
+func (k *kept) StateDevice(ctx context.Context, ref boot.DeviceRef) (stage.Device, error) {
+	_, k.bounded = ctx.Deadline()
 	if k.missing {
 		return stage.Device{}, stage.ErrNoDevice
 	}
@@ -130,6 +144,51 @@ func TestAStateIsDestroyedWhenItIsDownAndMadeAnew(t *testing.T) {
 	}
 	if k.opened.KeyFile != "k" && k.opened.KeyFile != "/k" {
 		t.Errorf("the second key is %+v", k.opened)
+	}
+}
+
+func TestNoKeyIsDestroyedWhileTheDeviceOfTheNextOneIsAway(t *testing.T) {
+	for _, missing := range []string{"fail", "wait"} {
+		k := &kept{device: stage.Device{Path: "/dev/s", FileSystem: stage.LUKS}, keyAway: true}
+		k.requests = func(a stage.Asked) stage.RequestsDone {
+			if a.Secure == state.SecureDestroy {
+				return stage.RequestsDone{Destroy: "it"}
+			}
+			r := state.Request{Kind: state.Reset, Scope: state.ScopeAll, Secure: true}
+			return stage.RequestsDone{Undone: []string{r.CheckSecure(a.Secure).Error()}}
+		}
+		rec, err := keeping(t, k, images.State{Create: true, Unlock: images.UnlockTPM2, KeyFile: "LABEL=KEYS:/k", Missing: missing}, "")
+		if err != nil || strings.Join(k.did, ", ") != "unlock /dev/s" {
+			t.Errorf("%s: Boot() = %v, it did %q; want nothing destroyed", missing, err, k.did)
+		}
+		if len(rec.Degraded) != 1 || !strings.Contains(rec.Degraded[0].Why, "attach it and ask again") {
+			t.Errorf("%s: degraded %+v, want the refusal", missing, rec.Degraded)
+		}
+	}
+}
+
+// With missing = "wait" neither the state's device nor that of its key file is given up.
+func TestABootThatIsToWaitWaitsForTheStateAndForItsKey(t *testing.T) {
+	for missing, waits := range map[string]bool{"wait": true, "fail": false, "ephemeral": false} {
+		k := &kept{device: stage.Device{Path: "/dev/s", FileSystem: stage.LUKS}}
+		if _, err := keeping(t, k, images.State{Unlock: images.UnlockKeyFile, KeyFile: "LABEL=KEYS:/k", Missing: missing}, "veneer.wait=7"); err != nil {
+			t.Fatal(err)
+		}
+		if k.bounded == waits || (k.opened.Wait == 7*time.Second) == waits || waits && k.opened.Wait < 24*time.Hour {
+			t.Errorf("%s: a deadline for the state is %v, the key is waited for %s", missing, k.bounded, k.opened.Wait)
+		}
+		if k.opened.KeyDevice.Value != "KEYS" || k.opened.Kind != stage.UnlockKeyFile {
+			t.Errorf("%s: unlock %+v", missing, k.opened)
+		}
+	}
+}
+
+func TestAStateWhoseMarkWasWrittenAnewIsSaid(t *testing.T) {
+	k := &kept{device: stage.Device{Path: "/dev/s", FileSystem: "ext4"}}
+	k.requests = func(stage.Asked) stage.RequestsDone { return stage.RequestsDone{Lost: "format is missing"} }
+	rec, err := keeping(t, k, images.State{}, "")
+	if err != nil || len(rec.Degraded) != 1 || rec.Degraded[0].Why != "format is missing" {
+		t.Errorf("Boot() = %v, degraded %+v", err, rec.Degraded)
 	}
 }
 
