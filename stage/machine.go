@@ -76,3 +76,19 @@ type Device struct {
 	UUID  string
 	Size  int64 // bytes
 }
+
+// Remaining is the time that ctx leaves, or an error once there is none; without a deadline it is an hour.
+func Remaining(ctx context.Context) (time.Duration, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return time.Hour, nil
+	}
+	left := time.Until(deadline)
+	if left <= 0 {
+		return 0, context.DeadlineExceeded
+	}
+	return left, nil
+}

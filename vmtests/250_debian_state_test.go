@@ -52,8 +52,9 @@ source = "layer.tar"
 `, map[string]string{"debian.tar": debianStateTree(t), "layer.tar": archive(t, name, files...), "test.key": testKey(t, "test")}})
 }
 
-func TestADebianKeepsWhatItIsAcrossBootsAnUpdateAndAReset(t *testing.T) {
-	t.Parallel()
+// twoDebians are two builds of one product, and a machine with a store that has both as deployments, the second one the default.
+func twoDebians(t *testing.T) machine {
+	t.Helper()
 	old := keptDebian(t, "debian-kept-1", file{"etc/site.conf", "old\n"})
 	new := keptDebian(t, "debian-kept-2", file{"etc/site.conf", "new\n"}, file{"etc/added.conf", "new\n"})
 	dir := emptyDir(t)
@@ -62,14 +63,26 @@ func TestADebianKeepsWhatItIsAcrossBootsAnUpdateAndAReset(t *testing.T) {
 	}
 	img := blank(t, "both.img", 1024)
 	must(t, "", "mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-L", label, "-E", "root_owner=0:0", "-d", dir, img)
-	m := old.machineOn(t, img)
+	return old.machineOn(t, img)
+}
+
+// whole boots the machine to a login, and holds that nothing failed and all is kept.
+func (m machine) whole(t *testing.T, words ...string) *guest {
+	t.Helper()
+	vm := m.vm
+	vm.Append = append(append([]string{"systemd.journald.forward_to_console=0"}, vm.Append...), words...)
+	g := login(t, vm)
+	g.whole()
+	g.keepsAll()
+	return g
+}
+
+func TestADebianKeepsWhatItIsAcrossBootsAnUpdateAndAReset(t *testing.T) {
+	t.Parallel()
+	m := twoDebians(t)
 	boot := func(words ...string) *guest {
 		t.Helper()
-		vm := m.vm
-		vm.Append = append(append([]string{"systemd.journald.forward_to_console=0"}, vm.Append...), words...)
-		g := login(t, vm)
-		g.whole()
-		g.keepsAll()
+		g := m.whole(t, words...)
 		for _, unit := range []string{"ssh", "cron"} {
 			if state := g.word("systemctl is-active " + unit); state != "active" {
 				t.Errorf("%s is %s", unit, state)

@@ -15,24 +15,8 @@ import (
 
 func TestAPackageGoesWithAVolatileRootAndStaysOnOneThatIsKept(t *testing.T) {
 	t.Parallel()
-	old := keptDebian(t, "debian-kept-1", file{"etc/site.conf", "old\n"})
-	new := keptDebian(t, "debian-kept-2", file{"etc/site.conf", "new\n"}, file{"etc/added.conf", "new\n"})
-	dir := emptyDir(t)
-	for _, out := range []output{old, new} {
-		must(t, "", command(t), "install", out.dir, dir)
-	}
-	img := blank(t, "both.img", 1024)
-	must(t, "", "mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-L", label, "-E", "root_owner=0:0", "-d", dir, img)
-	m := old.machineOn(t, img)
-	boot := func(words ...string) *guest {
-		t.Helper()
-		vm := m.vm
-		vm.Append = append(append([]string{"systemd.journald.forward_to_console=0"}, vm.Append...), words...)
-		g := login(t, vm)
-		g.whole()
-		g.keepsAll()
-		return g
-	}
+	m := twoDebians(t)
+	boot := func(words ...string) *guest { t.Helper(); return m.whole(t, words...) }
 	off := func(g *guest) {
 		t.Helper()
 		g.leave("systemctl poweroff", "poweroff", qemu.PoweredOff)

@@ -16,6 +16,7 @@ import (
 	"veneer/images"
 	"veneer/images/devmapper"
 	"veneer/initramfs/machine/probe"
+	"veneer/overlay/entry"
 	"veneer/stage"
 )
 
@@ -111,12 +112,12 @@ func (m *Machine) StateFile(ctx context.Context, root, dir string, spec stage.Fi
 	}
 	defer unix.Close(at)
 	work := stage.DiskSpec{Root: root, Device: dir, File: spec}
-	f, err := openFile(at, spec.Name)
+	f, err := entry.OpenRegular(at, spec.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := m.onDisk(ctx, stage.OpNewFile, work); err != nil {
 			return fail(err)
 		}
-		f, err = openFile(at, spec.Name)
+		f, err = entry.OpenRegular(at, spec.Name)
 	} else if err == nil {
 		// A file that cannot grow still holds a state: the boot goes on with it.
 		full, gerr := isFull(f, spec)
@@ -136,20 +137,6 @@ func (m *Machine) StateFile(ctx context.Context, root, dir string, spec stage.Fi
 		return fail(err)
 	}
 	return d.Path, d.Release, d.Close, nil
-}
-
-// openFile opens a regular file for writing, and follows no link.
-func openFile(at int, name string) (*os.File, error) {
-	fd, err := unix.Openat(at, name, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		f.Close()
-		return nil, errors.Join(err, errors.New("it is not a regular file"))
-	}
-	return f, nil
 }
 
 // isFull reports whether what is in the file is fuller than asked.

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
+	"veneer/stage"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,7 +63,7 @@ func (m *monitor) next(ctx context.Context) (uevent, error) {
 		case !errors.Is(err, unix.EAGAIN):
 			return uevent{}, fmt.Errorf("receive uevent: %w", err)
 		}
-		wait, err := remaining(ctx)
+		wait, err := stage.Remaining(ctx)
 		if err != nil {
 			return uevent{}, err
 		}
@@ -72,22 +72,6 @@ func (m *monitor) next(ctx context.Context) (uevent, error) {
 			return uevent{}, fmt.Errorf("poll uevent socket: %w", err)
 		}
 	}
-}
-
-// remaining is the time that ctx leaves.
-func remaining(ctx context.Context) (time.Duration, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return time.Hour, nil
-	}
-	left := time.Until(deadline)
-	if left <= 0 {
-		return 0, context.DeadlineExceeded
-	}
-	return left, nil
 }
 
 // parseUevent reads "ACTION@DEVPATH\0KEY=VALUE\0...".

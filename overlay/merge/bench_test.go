@@ -35,7 +35,7 @@ func BenchmarkMerge(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
 				w.sh(".", "rm -rf fs && cp -a saved fs && sync -f fs")
-				must(b, Forget(s.Scratch))
+				must(b, forget(s.Scratch))
 				start := time.Now()
 				_, err := MakePlan(b.Context(), s)
 				must(b, err)

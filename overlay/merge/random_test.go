@@ -52,11 +52,11 @@ func TestRandomEditsOfRandomBases(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("verdicts:\n%s\nold %v\nnew %v\nlocal %v", verdicts(report), old, fresh, local)
 		}
-		must(t, Forget(w.path("stamp")))
+		must(t, forget(w.path("stamp")))
 		again := w.spec(w.index("v2"), "v2")
 		_, err = Run(t.Context(), again)
 		must(t, err)
-		must(t, Forget(w.path("stamp")))
+		must(t, forget(w.path("stamp")))
 		if now := dump(t, w.path("fs")); now != want {
 			t.Fatalf("seed %d: merged again:\n%s\nfirst:\n%s\n%s", seed, now, want, verdicts(report))
 		}
@@ -70,7 +70,7 @@ func TestRandomEditsOfRandomBases(t *testing.T) {
 			stops++
 			after, err := Run(t.Context(), s)
 			must(t, err)
-			must(t, Forget(w.path("stamp")))
+			must(t, forget(w.path("stamp")))
 			if now := dump(t, w.path("fs")); now != want || verdicts(after) != verdicts(report) {
 				t.Fatalf("seed %d, stopped before change %d:\n%s\nwant:\n%s", seed, k, now, want)
 			}

@@ -73,17 +73,6 @@ func run(ctx context.Context, s Spec, before func(string) error) (*Report, error
 	return &p.Report, nil
 }
 
-// Forget removes the plan of a merge, after the upper's stamp says that it belongs to the new base, or when it was mounted on
-// the old one after all.
-func Forget(scratch string) error {
-	fd, err := entry.OpenRoot(scratch)
-	if err != nil {
-		return missing(err)
-	}
-	defer unix.Close(fd)
-	return errors.Join(entry.Remove(fd, planName), entry.Remove(fd, planTemp), entry.Remove(fd, making))
-}
-
 // leftPlan reads the plan of a run that was stopped. What cannot be read was never begun, and is made again.
 func leftPlan(scratch int, s *Spec) (*Plan, error) {
 	n, err := look(scratch, planName)

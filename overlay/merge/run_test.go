@@ -1,12 +1,15 @@
 package merge
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
+	"veneer/overlay/entry"
 	"veneer/overlay/mount/mounttest"
 )
 
@@ -186,7 +189,7 @@ func testMerge(t *testing.T, c mergeCase) (stops int) {
 	}
 	want := dump(t, w.path("fs"))
 	w.with([]string{"v2"}, c.check)
-	must(t, Forget(w.path("stamp")))
+	must(t, forget(w.path("stamp")))
 	if names, _ := os.ReadDir(w.path("stamp")); len(names) > 0 {
 		t.Errorf("left in the scratch directory: %v", names)
 	}
@@ -198,7 +201,7 @@ func testMerge(t *testing.T, c mergeCase) (stops int) {
 		if _, err := Run(t.Context(), again); err != nil {
 			t.Fatal(err)
 		}
-		must(t, Forget(w.path("stamp")))
+		must(t, forget(w.path("stamp")))
 		if diff := cmp.Diff(want, dump(t, w.path("fs"))); diff != "" {
 			t.Errorf("merged again (-want +got):\n%s", diff)
 		}
@@ -221,6 +224,17 @@ func testMerge(t *testing.T, c mergeCase) (stops int) {
 		if diff := cmp.Diff(want, dump(t, w.path("fs"))); diff != "" {
 			t.Fatalf("stopped before change %d: tree (-undisturbed +got):\n%s", k, diff)
 		}
-		must(t, Forget(w.path("stamp")))
+		must(t, forget(w.path("stamp")))
 	}
+}
+
+// forget removes the plan of a merge as the keeper does, after the upper's stamp says that it belongs to the new base, or when it was mounted on
+// the old one after all.
+func forget(scratch string) error {
+	fd, err := entry.OpenRoot(scratch)
+	if err != nil {
+		return missing(err)
+	}
+	defer unix.Close(fd)
+	return errors.Join(entry.Remove(fd, planName), entry.Remove(fd, planTemp), entry.Remove(fd, making))
 }

@@ -124,7 +124,7 @@ func TestAPartitionedDiskHasItsPartsWithTheirNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	table, err := gpt.Read(f, sector, sector)
+	table, err := gpt.Read(f, 512, 512)
 	if err != nil {
 		t.Fatal(err)
 	}

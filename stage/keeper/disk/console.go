@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"veneer/stage"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,7 +63,7 @@ func askConsole(ctx context.Context, prompt string) (line []byte, err error) {
 // awaitInput waits until fd can be read.
 func awaitInput(ctx context.Context, fd int) error {
 	for {
-		if _, err := remaining(ctx); err != nil {
+		if _, err := stage.Remaining(ctx); err != nil {
 			return err
 		}
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"veneer/initramfs/machine/probe"
+	"veneer/overlay/entry"
 	"veneer/stage"
 )
 
@@ -30,7 +31,7 @@ func (m *Disk) NewFile(ctx context.Context, root, dir string, spec stage.FileSpe
 // GrowFile makes the file larger where what is in it is fuller than asked; the caller grows the file system once it is mounted.
 func (m *Disk) GrowFile(dir string, spec stage.FileSpec) error {
 	return inDir(dir, spec, func(at int) error {
-		f, err := openFile(at, spec.Name)
+		f, err := entry.OpenRegular(at, spec.Name)
 		if err != nil {
 			return err
 		}
@@ -49,20 +50,6 @@ func inDir(dir string, spec stage.FileSpec, fn func(at int) error) error {
 	}
 	defer unix.Close(at)
 	return fn(at)
-}
-
-// openFile opens a regular file for writing, and follows no link.
-func openFile(at int, name string) (*os.File, error) {
-	fd, err := unix.Openat(at, name, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		f.Close()
-		return nil, errors.Join(err, errors.New("it is not a regular file"))
-	}
-	return f, nil
 }
 
 func (m *Disk) newFile(ctx context.Context, root string, at int, spec stage.FileSpec) error {

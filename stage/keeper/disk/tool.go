@@ -180,7 +180,7 @@ func tail(ctx context.Context, fd int) (string, error) {
 	var kept []byte
 	buf := make([]byte, maxSaid)
 	for {
-		wait, err := remaining(ctx)
+		wait, err := stage.Remaining(ctx)
 		if err != nil {
 			return string(kept), err
 		}
@@ -216,20 +216,4 @@ func secret(b []byte) (*os.File, func(), error) {
 		return nil, nil, fmt.Errorf("memory for a secret: %w", err)
 	}
 	return f, wipe, nil
-}
-
-// remaining is the time that ctx leaves.
-func remaining(ctx context.Context) (time.Duration, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return time.Hour, nil
-	}
-	left := time.Until(deadline)
-	if left <= 0 {
-		return 0, context.DeadlineExceeded
-	}
-	return left, nil
 }
