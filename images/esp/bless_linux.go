@@ -15,7 +15,7 @@ import (
 )
 
 // vendor is systemd's, of the variables of its Boot Loader Interface.
-const vendor = "-4a67b082-0a4c-41cf-b6c7-442b29bb8c4f"
+const vendor = "-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
 // Variables that a loader leaves (https://systemd.io/BOOT_LOADER_INTERFACE).
 const (
