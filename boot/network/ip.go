@@ -71,17 +71,14 @@ func ParseIP(s string) (Link, error) {
 	if err != nil {
 		return Link{}, err
 	}
-	switch {
-	case len(fields) == 1:
-		if a, err := parseAddr(fields[0]); err == nil && fields[0] != "" {
-			return static(Link{}, a, "")
-		}
-		m, err := method(fields[0])
-		return Link{Method: m}, err
-	case fields[0] != "" && fields[0][0] != '[' && strings.Trim(fields[0], "0123456789.") != "":
+	if first := fields[0]; first == "" && len(fields) > 1 || strings.HasPrefix(first, "[") || first != "" && strings.Trim(first, "0123456789.") == "" {
+		return parseLong(fields)
+	}
+	if len(fields) > 1 {
 		return parseShort(fields)
 	}
-	return parseLong(fields)
+	m, err := method(fields[0])
+	return Link{Method: m}, err
 }
 
 func parseShort(f []string) (l Link, err error) {

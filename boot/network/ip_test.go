@@ -131,7 +131,7 @@ func TestContradictionsAreToldBeforeTheBoot(t *testing.T) {
 }
 
 func FuzzParseIP(f *testing.F) {
-	for _, s := range []string{"dhcp", "eth0:dhcp:1500:52:54:00:12:34:56", "192.168.1.2:192.168.1.1:192.168.1.254:255.255.255.0:kiosk:eth1:off:1.1.1.1:8.8.8.8:192.168.1.3", "[fd00::2]::[fd00::1]:64::eth0:none"} {
+	for _, s := range []string{"dhcp", "0.0.0.0", "eth0:dhcp:1500:52:54:00:12:34:56", "192.168.1.2:192.168.1.1:192.168.1.254:255.255.255.0:kiosk:eth1:off:1.1.1.1:8.8.8.8:192.168.1.3", "[fd00::2]::[fd00::1]:64::eth0:none"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
