@@ -18,6 +18,8 @@ type Set struct {
 	Backing func(images.Image) string
 	// Unverified: no block is checked when it is read.
 	Unverified bool
+
+	from, to int // of the runner's undo: what finding it did
 }
 
 func (s *Set) backing(img images.Image) string {
@@ -40,7 +42,7 @@ type Variant interface {
 
 // findSet finds the set to boot.
 func findSet(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (set *Set, err error) {
-	v := env.Variant
+	v, mark := env.Variant, r.mark()
 	if v != nil {
 		set, err = v.Find(ctx, waiting, r, m, env)
 	}
@@ -48,6 +50,7 @@ func findSet(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (set 
 		set, err = findStore(ctx, waiting, r, m, env)
 	}
 	if err == nil && v != nil {
+		set.from, set.to = mark, r.mark()
 		err = v.Settle(ctx, r, m, env, set)
 	}
 	return set, err
