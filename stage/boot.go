@@ -2,7 +2,6 @@ package stage
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/images/sha2"
 	"veneer/overlay/mount"
 )
 
@@ -250,7 +250,7 @@ func checkManifest(r *Runner, store storeTree, serial string, env Env) (images.M
 	if running := r.Record.Kernel; running != "" && man.Kernel.Release != running {
 		r.Degrade("another kernel runs", fmt.Sprintf("%s, and the set was made for %s: the modules in the base do not fit", running, man.Kernel.Release))
 	}
-	sum := sha256.Sum256(text)
+	sum := sha2.Sum256(text)
 	d := &r.Record.Deployment
 	d.Name, d.Version, d.Epoch, d.Architecture, d.Manifest = man.Name, man.Version, man.Epoch, man.Architecture, hex.EncodeToString(sum[:])
 	r.Record.Verified.Corruption = man.Corruption
