@@ -21,7 +21,7 @@ import (
 // counted is the small base whose UKI a menu tries once. word is on its command line.
 func counted(t *testing.T, version, word string) output {
 	t.Helper()
-	outputs := map[string]string{"1": `outputs = ["disk"]`, "2": `outputs = ["uki"]`}[version]
+	outputs := map[string]string{"1": `outputs = ["uki", "disk"]`, "2": `outputs = ["uki"]`}[version]
 	r := smallRecipe(t, "counted-"+version, outputs)
 	r.toml = strings.Replace(r.toml, `version = "1.2"`, `version = "`+version+`"`, 1) +
 		"[boot]\ncmdline = \"console=ttyS0 panic=-1 " + word + "\"\nmenu = true\ntries = 1\nfirmware = [\"uefi\"]\n"
@@ -64,6 +64,23 @@ func (g *guest) hasKit() {
 	}
 }
 
+// replacesOnFAT has two versions follow each other where firmware starts the UKI itself, so that the kernel's vfat exchanges the two.
+func (g *guest) replacesOnFAT() {
+	g.t.Helper()
+	const box = "/tmp/kit/busybox "
+	g.run("mkdir -p /tmp/fat /tmp/store && " + box + "truncate -s 64M /tmp/fat.img && " + box + "mkdosfs /tmp/fat.img")
+	g.run(box + "mount -t vfat -o loop /tmp/fat.img /tmp/fat")
+	for _, out := range []string{"former", "out"} {
+		g.run("/tmp/kit/veneer install --esp /tmp/fat /tmp/kit/" + out + " /tmp/store")
+		g.run("cmp /tmp/kit/" + out + "/uki.efi /tmp/fat/EFI/BOOT/BOOTX64.EFI")
+	}
+	g.run("cmp /tmp/kit/former/uki.efi /tmp/fat/EFI/Linux/small-1.efi")
+	if left := g.run(box + "find /tmp/fat -name '.new-*'"); left != "" {
+		g.t.Errorf("%s is left", left)
+	}
+	g.run(box + "umount /tmp/fat")
+}
+
 // entries are the names of the menu's entries on a disk.
 func entries(t *testing.T, disk string) string {
 	t.Helper()
@@ -81,7 +98,12 @@ func TestAnInstallationRenewsWhatFirmwareStartsAndFallsBack(t *testing.T) {
 	t.Parallel()
 	old, fresh := counted(t, "1", "word=old"), counted(t, "2", "word=new")
 	dir := kit(t, kernelDeb(t, "amd64", "cloud"))
-	if err := os.CopyFS(filepath.Join(dir, "out"), os.DirFS(fresh.dir)); err != nil {
+	for name, out := range map[string]output{"former": old, "out": fresh} {
+		if err := os.CopyFS(filepath.Join(dir, name), os.DirFS(out.dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "former/disk.img")); err != nil { // it would take mtools to look into
 		t.Fatal(err)
 	}
 	img := copied(t, old.file("disk.img"))
@@ -111,7 +133,8 @@ func TestAnInstallationRenewsWhatFirmwareStartsAndFallsBack(t *testing.T) {
 	if !contains(said, `former +EFI/Linux/small-1\.efi`) || !contains(said, `installed +small 2 as deployment 2`) {
 		t.Errorf("the installation says:\n%s", said)
 	}
-	g.leave("reboot", "restart", qemu.Reset)
+	g.replacesOnFAT()
+	g.leave("reboot", "reboot", qemu.Reset)
 	if got := entries(t, img); got != "small-1.efi small-2+1.efi" {
 		t.Errorf("after the installation the entries are %q", got)
 	}
@@ -121,7 +144,7 @@ func TestAnInstallationRenewsWhatFirmwareStartsAndFallsBack(t *testing.T) {
 	if line, status := g.run("cat /proc/cmdline"), g.run("veneer status"); !contains(line, `word=new`) || !contains(status, `small 2 `) {
 		t.Errorf("the new version does not boot with its own command line: %s\n%s", line, status)
 	}
-	g.leave("reboot", "restart", qemu.Reset)
+	g.leave("reboot", "reboot", qemu.Reset)
 	if got := entries(t, img); got != "small-1.efi small-2+0-1.efi" {
 		t.Errorf("after the try the entries are %q", got)
 	}
