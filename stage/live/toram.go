@@ -40,7 +40,7 @@ func (v Variant) toRAM(ctx context.Context, r *stage.Runner, m stage.Machine, en
 			return struct{}{}, nil
 		}
 		if err == nil {
-			err = v.copy(ctx, r, m, set)
+			err = v.copy(ctx, r, m, set, env.Paper)
 		}
 		if err == nil {
 			err = v.release(r, m, env, set, place)
@@ -90,7 +90,7 @@ func total(set *stage.Set) (sum int64) {
 }
 
 // copy makes the tmpfs and copies the images and what else makes it a store.
-func (v Variant) copy(ctx context.Context, r *stage.Runner, m stage.Machine, set *stage.Set) error {
+func (v Variant) copy(ctx context.Context, r *stage.Runner, m stage.Machine, set *stage.Set, paper bool) error {
 	const page = 4096
 	all := total(set)
 	size := all + int64(len(set.Manifest.Images))*page + slack
@@ -115,7 +115,9 @@ func (v Variant) copy(ctx context.Context, r *stage.Runner, m stage.Machine, set
 		}
 		copied += img.Size
 	}
-	r.Sayf("copying to memory: %s", meter.end(copied, time.Now()))
+	if !paper {
+		r.Sayf("copying to memory: %s", meter.end(copied, time.Now()))
+	}
 	done := &r.Record.Store.Copy
 	done.Images, done.Bytes = true, copied
 	return v.copyDeployment(m, set)
@@ -150,6 +152,7 @@ func (v Variant) release(r *stage.Runner, m stage.Machine, env *stage.Env, set *
 	if drive == "" {
 		drive = set.Device.Path
 	}
+	r.Detailf("take down the mount of the store, and what it lay on")
 	if err := r.Release(set); err != nil {
 		r.Noticef("the images are in memory; the medium cannot be let go: %v", err)
 		return nil
