@@ -13,6 +13,14 @@ import (
 var params = []Param{
 	{"veneer.store", "DEVICE[:/DIR]", "Where the store is: LABEL=, UUID=, PARTLABEL=, PARTUUID= or a path below /dev, and the directory on it (/veneer).",
 		func(c *Config, v string, _ bool) (err error) { c.Store, err = ParseStoreRef(v); return err }},
+	{"veneer.root", "DEVICE[:/DIR]", "Boot the installed system on this partition as it is, in DIR of it (a subvolume of btrfs, say), under an upper of its own; needs the init of variant live or net, built with allow-unsigned: nothing of it is verified.",
+		func(c *Config, v string, _ bool) (err error) {
+			c.Larger = "veneer.root="
+			c.Root, err = ParseRoot(v)
+			return err
+		}},
+	{"veneer.swap", "", "With veneer.root=: let the system use its swap, which is off otherwise.",
+		func(c *Config, v string, has bool) (err error) { c.Swap, err = parseBool(v, has); return err }},
 	{"veneer.deployment", "SERIAL", "Which deployment of the store to boot, instead of its default.",
 		func(c *Config, v string, _ bool) (err error) { c.Deployment, err = v, CheckSerial(v); return err }},
 	{"veneer.upper", "tmpfs|persistent[:size=SIZE]", "The writable layer of the root: in memory, or kept in the state. SIZE, of the memory, in bytes, with K, M or G, or as a percentage of RAM.",

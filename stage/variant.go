@@ -22,6 +22,14 @@ type Set struct {
 	// Unverified: no block is checked when it is read.
 	Unverified bool
 
+	// Mounted are the directories of the images, bottom first, where they are no files to attach but mounted already, and
+	// recorded.
+	Mounted []string
+	// Keeper is the program that works in a state where there is no tools layer to bring it; "" for none.
+	Keeper string
+	// Merged is called with the merged root before it gets its identity; nil: there is nothing to do.
+	Merged func(root string) error
+
 	from, to int // of the runner's undo: what finding it did
 }
 
