@@ -205,7 +205,7 @@ func TestAMediumThatIsAFileIsFound(t *testing.T) {
 			g := start(t, vm)
 			g.shell()
 			text, mounts := g.run("veneer status"), g.run("cat /proc/mounts")
-			if !contains(text, `Store +\S.*/iso/live one.iso is /dev/loop\d+ \(iso9660\), the file /iso/live one.iso on /dev/vdc \(`+kind+`\)`) || !contains(text, `Degraded +no`) {
+			if !contains(text, `Store +(LABEL=HOLDER:)?/iso/live one.iso is /dev/loop\d+ \(iso9660\), the file /iso/live one.iso on /dev/vdc \(`+kind+`\)`) || !contains(text, `Degraded +no`) {
 				t.Errorf("veneer status does not tell of the file:\n%s", text)
 			}
 			onDisk := contains(mounts, `(?m)^/dev/vdc /run/initramfs/veneer/medium `+kind+` ro,`) && contains(mounts, `(?m)^/dev/loop\d+ /run/initramfs/veneer/store iso9660 ro,`)

@@ -24,6 +24,9 @@ const RAMDir = stage.MountsDir + "/ram"
 // slack is what the tmpfs of the copy has beside the images, for the manifest.
 const slack = 1 << 20
 
+// errNoFiles is why an installed root is not copied.
+var errNoFiles = errors.New("what is booted is no image but a directory tree, which is not copied; leave out veneer.toram")
+
 // toRAM carries out veneer.toram.
 func (v Variant) toRAM(ctx context.Context, r *stage.Runner, m stage.Machine, env *stage.Env, set *stage.Set) error {
 	asked := env.Config.ToRAM
@@ -33,8 +36,11 @@ func (v Variant) toRAM(ctx context.Context, r *stage.Runner, m stage.Machine, en
 	_, err := stage.Do(ctx, r, stage.StepCopyImages, func(ctx context.Context) (struct{}, error) {
 		done := &r.Record.Store.Copy
 		done.Asked = string(asked)
-		place, err := v.room(r, env, set)
-		if errors.Is(err, copyin.ErrNoRoom) && asked == boot.ToRAMAuto {
+		place, err := boot.Place{}, errNoFiles
+		if set.Mounted == nil {
+			place, err = v.room(r, env, set)
+		}
+		if (errors.Is(err, copyin.ErrNoRoom) || errors.Is(err, errNoFiles)) && asked == boot.ToRAMAuto {
 			done.Why = err.Error()
 			r.Sayf("the images stay on the medium: %v", err)
 			return struct{}{}, nil
