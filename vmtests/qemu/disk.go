@@ -194,7 +194,7 @@ func attach(d Disk, i int, controllers map[string]bool) ([]string, error) {
 		return append(devices, "nvme"+drive+serial), nil
 	case USB:
 		shared("xhci", "qemu-xhci")
-		return append(devices, "usb-storage,bus=xhci.0"+drive), nil
+		return append(devices, fmt.Sprintf("usb-storage,bus=xhci.0,id=usb%d", i)+drive), nil
 	case UAS:
 		shared("xhci", "qemu-xhci")
 		uas := "uas" + strconv.Itoa(i)
