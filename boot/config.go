@@ -23,6 +23,7 @@ type Config struct {
 	MachineID  string        // systemd.machine_id=, whatever it says
 	FsckMode   FsckMode      // fsck.mode=; "" is auto
 	FsckRepair FsckRepair    // fsck.repair=; "" is preen
+	Network    []string      // NAME=VALUE of what only the init for netboot reads, see package network
 	Larger     string        // the last parameter that only a larger variant of the init can honour
 }
 

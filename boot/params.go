@@ -13,6 +13,16 @@ import (
 var params = []Param{
 	{"veneer.store", "DEVICE[:/DIR]", "Where the store is: LABEL=, UUID=, PARTLABEL=, PARTUUID= or a path below /dev, and the directory on it (/veneer).",
 		func(c *Config, v string, _ bool) (err error) { c.Store, err = ParseStoreRef(v); return err }},
+	{"veneer.url", "http://HOST/PATH/", "A store that an HTTP server shows: the set comes from there, into memory. Only the init for netboot has it (docs/netboot.md); without a value it is off.",
+		network("veneer.url")},
+	{"veneer.cache", "DEVICE[:/DIR]", "With veneer.url=: the store on a disk in which what was fetched is kept, and from which the boot goes on when the server is not there.",
+		network("veneer.cache")},
+	{"ip", "dhcp|DEVICE:dhcp|ADDRESS:...", "With veneer.url=: how the network is set up, in the grammar of the kernel and of dracut (docs/netboot.md); dhcp on any interface by default.",
+		network("ip")},
+	{"BOOTIF", "MAC", "With veneer.url=: the interface that the machine was booted by, as PXELINUX and iPXE name it.",
+		network("BOOTIF")},
+	{"nameserver", "ADDRESS", "With veneer.url=: a DNS server that is asked before those of a lease.",
+		network("nameserver")},
 	{"veneer.deployment", "SERIAL", "Which deployment of the store to boot, instead of its default.",
 		func(c *Config, v string, _ bool) (err error) { c.Deployment, err = v, CheckSerial(v); return err }},
 	{"veneer.upper", "tmpfs|persistent[:size=SIZE]", "The writable layer of the root: in memory, or kept in the state. SIZE, of the memory, in bytes, with K, M or G, or as a percentage of RAM.",
@@ -101,6 +111,20 @@ var params = []Param{
 			c.FsckRepair, err = oneOf(v, FsckPreen, FsckYes, FsckNo)
 			return err
 		}},
+}
+
+// network keeps a parameter for the init for netboot. Those of veneer's own no other init may pass over in silence.
+func network(name string) func(*Config, string, bool) error {
+	return func(c *Config, v string, _ bool) error {
+		c.Network = append(c.Network, name+"="+v)
+		switch {
+		case v != "" && strings.HasPrefix(name, "veneer."):
+			c.Larger = name + "="
+		case c.Larger == name+"=":
+			c.Larger = ""
+		}
+		return nil
+	}
 }
 
 func refuse(what string) func(*Config, string, bool) error {

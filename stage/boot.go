@@ -165,9 +165,26 @@ type storeTree struct {
 }
 
 func mountStore(r *Runner, m Machine, ref boot.StoreRef, dev Device) (storeTree, error) {
-	fail := func(err error) (storeTree, error) {
-		return storeTree{}, fmt.Errorf("%s (%s): %w", dev.Path, dev.FileSystem, err)
+	dir, err := MountStore(r, m, ref, dev)
+	if err != nil {
+		return storeTree{}, err
 	}
+	files := m.Files(dir)
+	if info, err := fs.Stat(files, "."); err != nil {
+		return storeTree{}, onDevice(dev, fmt.Errorf("directory %q: %w", ref.Dir, err))
+	} else if !info.IsDir() {
+		return storeTree{}, onDevice(dev, fmt.Errorf("%q is not a directory", ref.Dir))
+	}
+	return storeTree{files, dir}, nil
+}
+
+func onDevice(dev Device, err error) error {
+	return fmt.Errorf("%s (%s): %w", dev.Path, dev.FileSystem, err)
+}
+
+// MountStore mounts the file system of a store read-only, and returns where its directory would be.
+func MountStore(r *Runner, m Machine, ref boot.StoreRef, dev Device) (string, error) {
+	fail := func(err error) (string, error) { return "", onDevice(dev, err) }
 	data, ok := storeFileSystems[dev.FileSystem]
 	if !ok {
 		return fail(errors.New("no store can live on this file system; use ext4, btrfs, xfs, vfat, iso9660 or squashfs"))
@@ -183,15 +200,8 @@ func mountStore(r *Runner, m Machine, ref boot.StoreRef, dev Device) (storeTree,
 	if err := r.apply(m, mount.Mkdir{Path: StoreDir, Mode: 0o755}, op); err != nil {
 		return fail(err)
 	}
-	dir := path.Join(StoreDir, ref.Dir)
 	r.Record.Store = Store{ref.Device.String(), dev.Path, dev.FileSystem, ref.Dir}
-	files := m.Files(dir)
-	if info, err := fs.Stat(files, "."); err != nil {
-		return fail(fmt.Errorf("directory %q: %w", ref.Dir, err))
-	} else if !info.IsDir() {
-		return fail(fmt.Errorf("%q is not a directory", ref.Dir))
-	}
-	return storeTree{files, dir}, nil
+	return path.Join(StoreDir, ref.Dir), nil
 }
 
 // storeFileSystems says how the store is mounted on each file system: its modules, its options, and what keeps the kernel
@@ -233,6 +243,11 @@ func checkManifest(r *Runner, store storeTree, serial string, env Env) (images.M
 	if err != nil {
 		return images.Manifest{}, err
 	}
+	return CheckManifest(r, serial, text, sig, env)
+}
+
+// CheckManifest checks the signature of a manifest, then parses it, and records what it says.
+func CheckManifest(r *Runner, serial string, text, sig []byte, env Env) (images.Manifest, error) {
 	if env.Config.Unverified {
 		r.Degrade("not verified", "veneer.verify=none was given: neither the manifest's signature nor any block was checked")
 	} else if env.Paper {

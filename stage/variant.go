@@ -4,7 +4,9 @@ import (
 	"context"
 	"path"
 
+	"veneer/boot"
 	"veneer/images"
+	"veneer/overlay/mount"
 )
 
 // Set is what a boot found: a manifest that was checked, and where its parts lie.
@@ -36,6 +38,18 @@ type Variant interface {
 
 	// Settle may move a set whose manifest was checked elsewhere before its images are attached: into memory, or to a disk.
 	Settle(ctx context.Context, r *Runner, m Machine, env *Env, set *Set) error
+}
+
+// Apply carries out operations and keeps their undoing.
+func (r *Runner) Apply(m mount.Applier, ops ...mount.Op) error { return r.apply(m, ops...) }
+
+// UpperRoom is what the writable layer in memory may grow to, in bytes; 0 where it persists.
+func (e *Env) UpperRoom(man images.Manifest) (int64, error) {
+	upper, err := chooseUpper(e.Config.Upper, man.Root)
+	if err != nil || upper.Kind == boot.UpperPersistent {
+		return 0, err
+	}
+	return upper.Size.Of(e.RAM), nil
 }
 
 // findSet finds the set to boot.
