@@ -6,7 +6,6 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
-	"veneer/overlay/mount"
 )
 
 // Set is what a boot found: a manifest that was checked, and where its parts lie.
@@ -20,6 +19,16 @@ type Set struct {
 	Backing func(images.Image) string
 	// Unverified: no block is checked when it is read.
 	Unverified bool
+
+	// Mounted are the directories of the images, bottom first, where they are no files to attach but mounted already, and
+	// recorded.
+	Mounted []string
+	// Keeper is the program that works in a state where there is no tools layer to bring it; "" for none.
+	Keeper string
+	// Merged is called with the merged root before it gets its identity; nil: there is nothing to do.
+	Merged func(root string) error
+
+	from, to int // of the runner's undo: what finding it did
 }
 
 func (s *Set) backing(img images.Image) string {
@@ -40,9 +49,6 @@ type Variant interface {
 	Settle(ctx context.Context, r *Runner, m Machine, env *Env, set *Set) error
 }
 
-// Apply carries out operations and keeps their undoing.
-func (r *Runner) Apply(m mount.Applier, ops ...mount.Op) error { return r.apply(m, ops...) }
-
 // UpperRoom is what the writable layer in memory may grow to, in bytes; 0 where it persists.
 func (e *Env) UpperRoom(man images.Manifest) (int64, error) {
 	upper, err := chooseUpper(e.Config.Upper, man.Root)
@@ -54,7 +60,7 @@ func (e *Env) UpperRoom(man images.Manifest) (int64, error) {
 
 // findSet finds the set to boot.
 func findSet(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (set *Set, err error) {
-	v := env.Variant
+	v, mark := env.Variant, r.mark()
 	if v != nil {
 		set, err = v.Find(ctx, waiting, r, m, env)
 	}
@@ -62,6 +68,7 @@ func findSet(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (set 
 		set, err = findStore(ctx, waiting, r, m, env)
 	}
 	if err == nil && v != nil {
+		set.from, set.to = mark, r.mark()
 		err = v.Settle(ctx, r, m, env, set)
 	}
 	return set, err

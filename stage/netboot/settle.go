@@ -39,7 +39,8 @@ func (v *Variant) openCache(ctx, waiting context.Context, r *stage.Runner, m sta
 		case d.ReadOnly:
 			return "", fmt.Errorf("veneer.cache=: %s cannot be written", d.Path)
 		}
-		return stage.MountStore(r, m, *v.cache, set.Device)
+		r.Record.Store = stage.Store{Device: set.Device.Path, FileSystem: set.Device.FileSystem, Dir: v.cache.Dir}
+		return path.Join(stage.StoreDir, v.cache.Dir), r.MountReadOnly(m, set.Device, "", mount.NoSuid|mount.NoDev|mount.NoExec)
 	})
 	return err
 }
