@@ -209,6 +209,9 @@ func (c Config) variant() initramfs.Variant {
 	if c.Variant != "" {
 		return c.Variant
 	}
+	if c.has(OutputNetboot) {
+		return initramfs.Net
+	}
 	return initramfs.Local
 }
 

@@ -67,9 +67,12 @@ func (b *builder) initramfs() initramfs.Spec {
 	if c.Wait != "" {
 		defaults = append(defaults, "veneer.wait="+c.Wait)
 	}
+	if c.Boot.URL != "" {
+		defaults = append(defaults, "veneer.url="+c.Boot.URL)
+	}
 	return initramfs.Spec{
 		Kernel: b.kernel, Need: need, Keys: b.keys, Defaults: strings.Join(defaults, " "),
-		Policy:        initramfs.Policy{Kind: c.Kernel.Modules.Policy, Modules: c.Kernel.Modules.List},
+		Policy:        initramfs.Policy{Kind: c.Kernel.Modules.Policy, Modules: c.Kernel.Modules.List, Network: c.variant() == initramfs.Net},
 		AllowUnsigned: c.AllowUnsigned, RescueShell: c.RescueShell, Variant: c.variant(), Init: b.spec.init,
 	}
 }
