@@ -30,6 +30,7 @@ type Config struct {
 	ToRAM      ToRAM         // veneer.toram; "" is no
 	Eject      bool          // veneer.toram=...,eject
 	MediumLost MediumLost    // veneer.medium-lost=; "" is ignore
+	Networked  string        // the last parameter that only the init for netboot can honour
 	Larger     string        // the last parameter that only a larger variant of the init can honour
 }
 

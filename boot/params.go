@@ -141,9 +141,9 @@ func network(name string) func(*Config, string, bool) error {
 		c.Network = append(c.Network, name+"="+v)
 		switch {
 		case v != "" && strings.HasPrefix(name, "veneer."):
-			c.Larger = name + "="
-		case c.Larger == name+"=":
-			c.Larger = ""
+			c.Networked = name + "="
+		case c.Networked == name+"=":
+			c.Networked = ""
 		}
 		return nil
 	}

@@ -136,6 +136,11 @@ func (e Env) check() error {
 	if e.Config.Unverified && !e.AllowUnsigned && !e.Paper {
 		return errUnverifiedRefused
 	}
+	if e.Config.Networked != "" {
+		if _, ok := e.Variant.(interface{ Networked() }); !ok {
+			return errors.New(e.Config.Networked + ": this init has no network; build with the output \"netboot\", or variant = \"net\"")
+		}
+	}
 	if e.Config.Larger != "" && e.Variant == nil {
 		return errors.New(e.Config.Larger + ": this initramfs has the smallest init; build with variant = \"live\" or \"net\"")
 	}

@@ -24,6 +24,9 @@ import (
 // netbootOutput is the small base for netboot, with a layer that is large enough to be cut off in.
 func netbootOutput(t *testing.T) output {
 	t.Helper()
+	if dir := os.Getenv(insideNetwork); dir != "" { // made by the process outside, where others may be making theirs
+		return output{dir: dir}
+	}
 	r := smallRecipe(t, "netboot", "outputs = [\"netboot\"]\nrescue-shell = false")
 	r.toml += "[[layers]]\nname = \"noise\"\nsource = \"noise.tar\"\n"
 	r.files["noise.tar"] = noiseTar(t)
@@ -121,12 +124,14 @@ func netVM(t *testing.T, out output, url string, words ...string) qemu.VM {
 	return vm
 }
 
+// insideNetwork is set, to the output, in the process that has a network of its own.
+const insideNetwork = "VENEER_TEST_NETWORK"
+
 // inNetwork runs a test again in a process with a network of its own, and reports whether this is that process. In it there are lo and a
 // tap, vmtap, with the address 10.9.0.1/24.
 func inNetwork(t *testing.T) bool {
 	t.Helper()
-	const inside = "VENEER_TEST_NETWORK"
-	if os.Getenv(inside) != "" {
+	if os.Getenv(insideNetwork) != "" {
 		for _, line := range []string{"ip link set lo up", "ip tuntap add dev vmtap mode tap", "ip address add 10.9.0.1/24 dev vmtap", "ip link set vmtap up"} {
 			if out, err := exec.Command("sh", "-c", line).CombinedOutput(); err != nil {
 				t.Fatalf("%s: %v\n%s", line, err, out)
@@ -137,18 +142,17 @@ func inNetwork(t *testing.T) bool {
 	if os.Geteuid() != 0 {
 		t.Skip("a network namespace takes root: run the tests as root")
 	}
-	netbootOutput(t) // made once, here: there is no network in there
-	veneer := command(t)
+	out := netbootOutput(t)
 	shared.places <- struct{}{}
 	defer func() { <-shared.places }()
 	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v=true")
-	cmd.Env = append(os.Environ(), inside+"=1", "VENEER_TEST_COMMAND="+veneer)
+	cmd.Env = append(os.Environ(), insideNetwork+"="+out.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Fatalf("in a network of its own: %v\n%s", err, out)
+	said, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(said), "--- PASS: "+t.Name()) {
+		t.Fatalf("in a network of its own: %v\n%s", err, said)
 	}
 	return false
 }

@@ -136,7 +136,7 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 		serial = "1"
 	}
 	m := &paper.Machine{Manifest: manifest, Serial: serial, Wait: settings.Config.Wait, Say: say}
-	root, err := stage.Boot(ctx, r, m, stage.Env{Settings: settings, Paper: true, RAM: ram})
+	root, err := stage.Boot(ctx, r, m, stage.Env{Settings: settings, Variant: planVariant(), Paper: true, RAM: ram})
 	p.OnFail, p.Init = r.OnFail, root.Init
 	return p, err
 }

@@ -41,6 +41,9 @@ type Link struct {
 
 var _ stage.Variant = (*Variant)(nil)
 
+// Networked tells stage that this variant has a network.
+func (*Variant) Networked() {}
+
 // maxDefault is more than the file that names the default has.
 const maxDefault = 64
 
