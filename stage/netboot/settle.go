@@ -113,7 +113,7 @@ func (v *Variant) intoCache(ctx context.Context, r *stage.Runner, m stage.Machin
 	if err := r.Apply(m, writable); err != nil {
 		return err
 	}
-	if err := v.makeRoom(r, set, missing); err != nil {
+	if err := makeRoom(r, set, missing); err != nil {
 		return err
 	}
 	if err := v.fetch(ctx, r, env, set, missing, true); err != nil {
@@ -142,21 +142,24 @@ func missingImages(set *stage.Set) (missing []images.Image) {
 
 // makeRoom reports whether what is missing fits. Where it does not, what an earlier set left goes first: everything but the images of
 // the default and of this set.
-func (v *Variant) makeRoom(r *stage.Runner, set *stage.Set, missing []images.Image) error {
+func makeRoom(r *stage.Runner, set *stage.Set, missing []images.Image) error {
 	need := sizeOf(missing) + sideRoom
 	for _, img := range missing {
 		if info, err := os.Stat(partOf(set, img)); err == nil {
 			need -= info.Size()
 		}
 	}
-	free, err := freeOf(stage.StoreDir)
+	if err := os.MkdirAll(set.Dir, 0o755); err != nil {
+		return err
+	}
+	free, err := freeOf(set.Dir)
 	if err != nil || free >= need {
 		return err
 	}
-	if err := v.sweep(r, set); err != nil {
+	if err := sweep(r, set); err != nil {
 		return err
 	}
-	if free, err = freeOf(stage.StoreDir); err == nil && free < need {
+	if free, err = freeOf(set.Dir); err == nil && free < need {
 		err = fmt.Errorf("%w: %s are to be fetched into the cache, and %s are free on %s; make it larger, or boot without veneer.cache=",
 			copyin.ErrNoRoom, copyin.MiB(need), copyin.MiB(free), set.Device.Path)
 	}
@@ -165,7 +168,7 @@ func (v *Variant) makeRoom(r *stage.Runner, set *stage.Set, missing []images.Ima
 
 // sweep removes deployments that are neither the default nor this one, and then the images that no deployment names. The deployments
 // go first: a store never names an image that it lacks.
-func (v *Variant) sweep(r *stage.Runner, set *stage.Set) error {
+func sweep(r *stage.Runner, set *stage.Set) error {
 	store := os.DirFS(set.Dir)
 	serials, _, err := images.Deployments(store)
 	if err != nil {
