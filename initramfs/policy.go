@@ -6,6 +6,7 @@ import "slices"
 type Policy struct {
 	Kind    string   // Generic, List; "" is Generic
 	Modules []string // names, in addition to what the kind takes
+	tpm     bool     // and the drivers of a TPM 2.0
 }
 
 // The kinds of policy.
@@ -28,6 +29,9 @@ var always = group{"file systems of images and of the store that build makes", [
 
 // variables is what both policies take where the kernel has it: a reset that the firmware asks for must not hang on the policy.
 var variables = group{"a factory reset that UEFI asks for", []string{"efivarfs"}}
+
+// tpm is what both policies take where the kernel has it and the boot asks a TPM.
+var tpm = group{"a TPM 2.0", []string{"tpm_crb", "tpm_tis"}}
 
 // generic is what the policy of that name takes beyond always, where the kernel has it. Left out on purpose: what a machine
 // needs only after its base is there (network, graphics, sound; dm-crypt and exfat, which the state may need, and which PID 1
@@ -92,10 +96,14 @@ func (p Policy) Takes(name, arch string) bool {
 
 // groups returns what the policy takes where the kernel has it.
 func (p Policy) groups(arch string) []group {
-	if p.Kind == List {
-		return []group{always, variables}
+	groups := []group{always, variables}
+	if p.tpm {
+		groups = append(groups, tpm)
 	}
-	groups := append([]group{always, variables}, generic...)
+	if p.Kind == List {
+		return groups
+	}
+	groups = append(groups, generic...)
 	if arch == "arm64" {
 		groups = append(groups, genericARM64...)
 	}

@@ -43,6 +43,7 @@ type Env struct {
 	Settings
 	Keys          []Key
 	AllowUnsigned bool
+	TPM           string // TPMNone, which "" is too, TPMWanted, TPMRequired
 	Paper         bool   // a plan: nothing is mounted, so no signature is asked for
 	BootID        string // of the running kernel
 	RAM           int64  // bytes
@@ -58,13 +59,16 @@ type Root struct {
 // Boot goes from the command line to a merged root:
 //
 //   - waits for the store's device, under one deadline, and mounts it read-only
-//   - chooses a deployment, checks the signature of its manifest with the keys of the initramfs
+//   - chooses a deployment, checks the signature of its manifest with the keys of the initramfs, and that it is not older than what
+//     was blessed on this machine
+//   - measures it into the TPM, where the initramfs says so
 //   - attaches each image through dm-verity and mounts it
 //   - brings up the state, if there is to be one, does what it was asked to do, and makes what it keeps fit for this base
 //   - stacks the upper over the images, applies the rules for single paths, sets the identity, and checks that the result can be run
 //
 // What it does is kept in r for Unwind; what it found is in r.Record.
 func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
+	ignoreUnderSecureBoot(r, m, &env)
 	cfg := env.Config
 	if env.refusesUnverified() {
 		return Root{}, &StepError{StepCommandLine, errUnverifiedRefused}
@@ -93,12 +97,25 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	if err != nil {
 		return Root{}, err
 	}
+	var blessed images.Blessed
 	man, err := Do(ctx, r, StepCheckManifest, func(context.Context) (images.Manifest, error) {
 		man, err := checkManifest(r, store, serial, env)
+		if err == nil {
+			blessed, err = r.checkEpoch(store, man)
+		}
 		return man, inStore(r.Record.Store, err)
 	})
 	if err != nil {
 		return Root{}, err
+	}
+	if r.Record.Trust.TPM = TPMNone; env.TPM != "" && env.TPM != TPMNone {
+		r.Record.Trust.TPM = env.TPM
+		_, err = Do(waiting, r, StepTPM, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, askTPM(ctx, r, m, env.TPM, man, blessed)
+		})
+		if err != nil {
+			return Root{}, err
+		}
 	}
 	attached, err := Do(ctx, r, StepAttach, func(context.Context) ([]attachedImage, error) { return attach(r, m, store, man, cfg.Unverified) })
 	if err != nil {

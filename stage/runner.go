@@ -20,6 +20,7 @@ const (
 	StepMountStore     = "mount store"
 	StepChoose         = "choose deployment"
 	StepCheckManifest  = "check manifest"
+	StepTPM            = "ask TPM"
 	StepAttach         = "attach images"
 	StepMountImages    = "mount images"
 	StepFindState      = "find state"
@@ -38,7 +39,7 @@ const (
 
 // Steps lists the steps of a boot in order.
 var Steps = []string{StepEarlyMounts, StepCommandLine, StepDrivers, StepFindStore, StepMountStore, StepChoose, StepCheckManifest,
-	StepAttach, StepMountImages, StepFindState, StepPrepareState, StepRequests, StepUppers, StepStackRoot, StepRules, StepIdentity,
+	StepTPM, StepAttach, StepMountImages, StepFindState, StepPrepareState, StepRequests, StepUppers, StepStackRoot, StepRules, StepIdentity,
 	StepCheckRoot, StepHandOver, StepSwitchRoot}
 
 // Level says who wants to see a line.

@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"veneer/overlay/state"
+	"veneer/stage"
+	"veneer/stage/report"
 )
 
 // blessReport is what a bless says of itself.
@@ -17,6 +19,8 @@ type blessReport struct {
 	Deployment string   `json:"deployment"`
 	Final      []string `json:"final"` // operations that can no longer be undone
 	Snapshot   string   `json:"snapshot,omitempty"`
+
+	Epoch *epochReport `json:"epoch,omitempty"` // where a set names one, or the TPM keeps it
 }
 
 func newBless() *cobra.Command {
@@ -27,12 +31,25 @@ func newBless() *cobra.Command {
 		Long: `Bless says that this boot is good: a snapshot of it is one to return to, the count of boots that failed begins anew, and what
 earlier operations moved aside can no longer be undone; 'veneer cleanup' deletes it. What was quarantined stays.
 
+The epoch of the set is the least that boots on this machine from now on. The store keeps it, and the TPM where the initramfs asks for
+one (docs/trust.md); a set whose signature was not checked raises nothing.
+
 Where boots that fail lead back to a good snapshot (state.tries), one is made of this boot, and the last two are kept.
 
 On a system with systemd veneer-bless.service does it once boot-complete.target is reached. Mask that unit to bless by hand, and
 order what decides whether a boot is good before that target.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := report.Read(v.root)
+			if err != nil {
+				return err
+			}
+			if e, _, _ := epochPlaces(r.Record); r.State.Kind != stage.StatePersistent && (e.Epoch > 0 || r.Trust.TPMFound) {
+				// Nothing is kept, and so nothing to be made final: the epoch alone is blessed.
+				e = raiseEpoch(v.root, r.Record, v.dryRun)
+				rep := blessReport{Deployment: r.Record.Deployment.Serial, Final: []string{}, Epoch: &e}
+				return v.print(cmd.OutOrStdout(), rep, func(w io.Writer) { fmt.Fprint(w, e.text()) })
+			}
 			return v.with(func(k *keptState) error {
 				rep := blessReport{Boot: k.boot, Deployment: k.record.Deployment.Serial, Final: []string{}}
 				var final []state.Operation
@@ -50,6 +67,9 @@ order what decides whether a boot is good before that target.`,
 						fmt.Fprintf(cmd.ErrOrStderr(), "veneer: no snapshot of this good boot was made, so that there is none to return to: %v\n", err)
 					}
 				}
+				if e := raiseEpoch(v.root, k.record, v.dryRun); e.Raised || e.Refuse != "" {
+					rep.Epoch = &e
+				}
 				for _, o := range final {
 					rep.Final = append(rep.Final, o.ID+" "+o.What)
 				}
@@ -59,6 +79,9 @@ order what decides whether a boot is good before that target.`,
 					}
 					if !v.dryRun {
 						fmt.Fprintf(w, "This boot of deployment %s is good.\n", printable(rep.Deployment))
+					}
+					if rep.Epoch != nil {
+						fmt.Fprint(w, rep.Epoch.text())
 					}
 				})
 			})

@@ -46,6 +46,7 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	c.checkKernel(bad)
 	c.checkRoot(bad)
 	c.checkKeys(bad)
+	c.checkTrust(bad)
 	checkLosses("allow.losses", c.Allow.Losses, bad)
 	c.checkIdentity(bad)
 	c.checkLayers(bad)

@@ -22,6 +22,7 @@ type Initramfs struct {
 	Defaults      string   `json:"defaults"`       // of the kernel command line
 	AllowUnsigned bool     `json:"allow-unsigned"` // veneer.verify=none is honoured
 	RescueShell   bool     `json:"rescue-shell"`
+	TPM           string   `json:"tpm"`     // what a boot asks of a TPM 2.0: none, wanted, required
 	Release       string   `json:"release"` // of the kernel whose modules it holds
 	Modules       []string `json:"modules"` // in the order in which they can be loaded
 	Builtin       []string `json:"builtin"` // wanted, and part of the kernel itself
@@ -41,6 +42,7 @@ const (
 	keysDir       = "etc/veneer/keys"
 	defaultsPath  = "etc/veneer/cmdline"
 	unsignedPath  = "etc/veneer/allow-unsigned"
+	tpmPath       = "etc/veneer/tpm"
 	modulesIndex  = "lib/modules/index"
 	shellPath     = "bin/sh"
 	maxKeys       = 64
@@ -52,7 +54,7 @@ const (
 
 // ReadInitramfs reads a whole initramfs from r, in bounded memory. size is that of the file.
 func ReadInitramfs(r io.Reader, size int64) (Initramfs, error) {
-	found := Initramfs{Size: size, Compression: "none", Modules: []string{}, Builtin: []string{}, Keys: []Key{}}
+	found := Initramfs{Size: size, TPM: "none", Compression: "none", Modules: []string{}, Builtin: []string{}, Keys: []Key{}}
 	a := newArchive(r)
 	defer a.Close()
 	for {
@@ -92,6 +94,10 @@ func (i *Initramfs) take(a *archive, e entry) error {
 	case e.Name == defaultsPath:
 		text, err := readEntry(a, e, maxDefaults)
 		i.Defaults = strings.TrimSpace(string(text))
+		return err
+	case e.Name == tpmPath:
+		text, err := readEntry(a, e, maxDefaults)
+		i.TPM = strings.TrimSpace(string(text))
 		return err
 	case e.Name == modulesIndex:
 		return i.readIndex(a)
