@@ -95,7 +95,7 @@ var importers = map[string][]string{
 	"initramfs/release":          {},
 	"initramfs/release/":         {"initramfs/release", "examples/"},
 	"initramfs":                  {"cmd/veneer", "images/build", "initramfs/release", "examples/"},
-	"images/build":               {"cmd/veneer"},
+	"images/build":               {"cmd/veneer", "vmtests"},
 	"images/disk":                {"images/build", "vmtests", "vmtests/disks"},
 	"images/devmapper":           {"images", "boot/switchroot", "initramfs/machine", "stage/keeper/disk"},
 	"images/verity":              {"images/build", "cmd/veneer"},
