@@ -72,7 +72,11 @@ func Predict(dir string) (Prediction, error) {
 	case err != nil:
 		return p, err
 	default:
-		r, err := predictUKI(program)
+		var r Register
+		sections, _, err := disk.Sections(program)
+		if err == nil {
+			r, err = predictUKI(sections)
+		}
 		if err != nil {
 			return p, fmt.Errorf("%s: %w", filepath.Join(dir, outUKI), err)
 		}
@@ -130,12 +134,8 @@ var chosenSections = []string{".profile", ".dtbauto", ".hwids", ".efifw"}
 
 var stubVersion = regexp.MustCompile(`LoaderInfo: systemd-stub ([0-9]+)`)
 
-// predictUKI says what the stub measures of a UKI.
-func predictUKI(program []byte) (Register, error) {
-	sections, _, err := disk.Sections(program)
-	if err != nil {
-		return Register{}, err
-	}
+// predictUKI says what the stub measures of a UKI with these sections.
+func predictUKI(sections []disk.Section) (Register, error) {
 	content := map[string][]byte{}
 	for _, s := range sections {
 		if _, twice := content[s.Name]; twice {
