@@ -25,8 +25,9 @@ type Spec struct {
 	RescueShell   bool   // a shell and a few commands
 	TPM           string // wanted, required: what a boot asks of a TPM 2.0; "" and none for nothing
 
-	Level int    // of the modules; 0 is DefaultLevel
-	Init  []byte // PID 1; nil is the prebuilt one
+	Level   int     // of the modules; 0 is DefaultLevel
+	Variant Variant // of the prebuilt PID 1; "" is Local
+	Init    []byte  // PID 1; nil is the prebuilt one
 }
 
 // DefaultLevel is zstd's best that unpacks in the memory that the kernel has for it. It takes seconds, beside the minute that the
@@ -103,7 +104,7 @@ func (s Spec) level() int { return cmp.Or(s.Level, DefaultLevel) }
 func (s Spec) programs() ([]Packed, error) {
 	var programs []Packed
 	if s.Init == nil {
-		init, err := prebuiltArchive(s.Kernel.Arch, "init.cpio")
+		init, err := prebuiltArchive(s.Kernel.Arch, cmp.Or(s.Variant, Local).Archive())
 		if err != nil {
 			return nil, err
 		}
@@ -125,6 +126,7 @@ func (s Spec) records(ctx context.Context, chosen *selection) ([]cpio.Record, er
 		// Before it has mounted devtmpfs, PID 1 has this node and no other.
 		cpio.CharDev("dev/console", 0o600, 5, 1),
 		file("etc/veneer/cmdline", 0o644, []byte(strings.TrimSpace(s.Defaults)+"\n")),
+		file("etc/veneer/variant", 0o644, []byte(cmp.Or(s.Variant, Local)+"\n")),
 		file("lib/modules/index", 0o644, chosen.index(s.Kernel.Release)),
 	}
 	if s.Init != nil {

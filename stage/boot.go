@@ -48,6 +48,8 @@ type Env struct {
 	BootID        string // of the running kernel
 	RAM           int64  // bytes
 	Arch          string // of this machine, in Go's names; "" is any
+
+	Variant Variant // what a larger init can do besides; nil in the local one
 }
 
 // Root is a merged root that is ready to be switched to.
@@ -70,8 +72,8 @@ type Root struct {
 func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	ignoreUnderSecureBoot(r, m, &env)
 	cfg := env.Config
-	if env.refusesUnverified() {
-		return Root{}, &StepError{StepCommandLine, errUnverifiedRefused}
+	if err := env.check(); err != nil {
+		return Root{}, &StepError{StepCommandLine, err}
 	}
 	waiting, cancel := context.WithTimeout(ctx, cfg.Wait+cfg.RootDelay)
 	defer cancel()
@@ -82,53 +84,32 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	if err != nil {
 		return Root{}, err
 	}
-	device, err := Do(waiting, r, StepFindStore, func(ctx context.Context) (Device, error) { return m.Device(ctx, cfg.Store.Device) })
+	set, err := findSet(ctx, waiting, r, m, &env)
 	if err != nil {
 		return Root{}, err
 	}
-	store, err := Do(ctx, r, StepMountStore, func(context.Context) (storeTree, error) { return mountStore(r, m, cfg.Store, device) })
-	if err != nil {
-		return Root{}, err
-	}
-	serial, err := Do(ctx, r, StepChoose, func(context.Context) (string, error) {
-		serial, err := choose(r, store, cfg.Deployment)
-		return serial, inStore(r.Record.Store, err)
-	})
-	if err != nil {
-		return Root{}, err
-	}
-	var blessed images.Blessed
-	man, err := Do(ctx, r, StepCheckManifest, func(context.Context) (images.Manifest, error) {
-		man, err := checkManifest(r, store, serial, env)
-		if err == nil {
-			blessed, err = r.checkEpoch(store, man)
+	lowers := set.Mounted
+	if lowers == nil {
+		attached, err := Do(ctx, r, StepAttach, func(context.Context) ([]attachedImage, error) { return attach(r, m, set) })
+		if err != nil {
+			return Root{}, err
 		}
-		return man, inStore(r.Record.Store, err)
-	})
-	if err != nil {
-		return Root{}, err
-	}
-	if r.Record.Trust.TPM = TPMNone; env.TPM != "" && env.TPM != TPMNone {
-		r.Record.Trust.TPM = env.TPM
-		_, err = Do(waiting, r, StepTPM, func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, askTPM(ctx, r, m, env.TPM, man, blessed)
-		})
+		lowers, err = Do(ctx, r, StepMountImages, func(context.Context) ([]string, error) { return mountImages(r, m, attached) })
 		if err != nil {
 			return Root{}, err
 		}
 	}
-	attached, err := Do(ctx, r, StepAttach, func(context.Context) ([]attachedImage, error) { return attach(r, m, store, man, cfg.Unverified) })
-	if err != nil {
-		return Root{}, err
-	}
-	lowers, err := Do(ctx, r, StepMountImages, func(context.Context) ([]string, error) { return mountImages(r, m, attached) })
-	if err != nil {
-		return Root{}, err
-	}
-	base := newBase(env, device, store.dir, man, serial, lowers)
+	man := set.Manifest
+	base := newBase(env, set, lowers)
 	dir, err := makeRoot(ctx, r, m, base, man)
 	if err != nil {
 		return Root{}, err
+	}
+	if set.Merged != nil {
+		_, err = Do(ctx, r, StepRules, func(context.Context) (struct{}, error) { return struct{}{}, set.Merged(dir) })
+		if err != nil {
+			return Root{}, err
+		}
 	}
 	_, err = Do(ctx, r, StepIdentity, func(context.Context) (struct{}, error) {
 		return struct{}{}, setIdentity(r, m, dir, cfg.MachineID, man)
@@ -154,7 +135,50 @@ func inStore(s Store, err error) error {
 
 var errUnverifiedRefused = errors.New("veneer.verify=none: this initramfs was not built with allow-unsigned")
 
-func (e Env) refusesUnverified() bool { return e.Config.Unverified && !e.AllowUnsigned && !e.Paper }
+// check refuses what this init cannot do.
+func (e Env) check() error {
+	if e.Config.Unverified && !e.AllowUnsigned && !e.Paper {
+		return errUnverifiedRefused
+	}
+	if e.Config.Larger != "" && e.Variant == nil {
+		return errors.New(e.Config.Larger + ": this initramfs has the smallest init; build with variant = \"live\" or \"net\"")
+	}
+	return nil
+}
+
+// findStore finds the set of a store that lies on a block device.
+func findStore(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (*Set, error) {
+	device, err := Do(waiting, r, StepFindStore, func(ctx context.Context) (Device, error) { return m.Device(ctx, env.Config.Store.Device) })
+	if err != nil {
+		return nil, err
+	}
+	return OpenStore(ctx, r, m, env, device)
+}
+
+// OpenStore mounts the store on a device, and finds the set to boot in it.
+func OpenStore(ctx context.Context, r *Runner, m Machine, env *Env, device Device) (*Set, error) {
+	cfg := &env.Config
+	store, err := Do(ctx, r, StepMountStore, func(context.Context) (storeTree, error) { return mountStore(r, m, cfg.Store, device) })
+	if err != nil {
+		return nil, err
+	}
+	serial, err := Do(ctx, r, StepChoose, func(context.Context) (string, error) {
+		serial, err := choose(r, store, cfg.Deployment)
+		return serial, inStore(r.Record.Store, err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var blessed images.Blessed
+	man, err := Do(ctx, r, StepCheckManifest, func(context.Context) (images.Manifest, error) {
+		man, err := checkManifest(r, store, serial, *env)
+		if err == nil {
+			blessed, err = r.checkEpoch(store, man)
+		}
+		return man, inStore(r.Record.Store, err)
+	})
+	return &Set{Manifest: man, Serial: serial, Device: device, Dir: store.dir, Unverified: cfg.Unverified, Blessed: blessed}, err
+}
 
 // storeTree is the mounted store: its files, and where they lie.
 type storeTree struct {
@@ -166,19 +190,7 @@ func mountStore(r *Runner, m Machine, ref boot.StoreRef, dev Device) (storeTree,
 	fail := func(err error) (storeTree, error) {
 		return storeTree{}, fmt.Errorf("%s (%s): %w", dev.Path, dev.FileSystem, err)
 	}
-	data, ok := storeFileSystems[dev.FileSystem]
-	if !ok {
-		return fail(errors.New("no store can live on this file system; use ext4, btrfs, xfs, vfat, iso9660 or squashfs"))
-	}
-	if err := m.Modules(data.modules...); err != nil {
-		return fail(err)
-	}
-	op := mount.Mount{Type: dev.FileSystem, Source: dev.Path, Target: StoreDir, Data: data.options,
-		Flags: mount.ReadOnly | mount.NoSuid | mount.NoDev | mount.NoExec | mount.NoAtime}
-	if dev.ReadOnly {
-		op.Data = join(op.Data, data.noReplay)
-	}
-	if err := r.apply(m, mount.Mkdir{Path: StoreDir, Mode: 0o755}, op); err != nil {
+	if err := r.MountReadOnly(m, dev, "", mount.NoSuid|mount.NoDev|mount.NoExec); err != nil {
 		return fail(err)
 	}
 	dir := path.Join(StoreDir, ref.Dir)
@@ -190,6 +202,24 @@ func mountStore(r *Runner, m Machine, ref boot.StoreRef, dev Device) (storeTree,
 		return fail(fmt.Errorf("%q is not a directory", ref.Dir))
 	}
 	return storeTree{files, dir}, nil
+}
+
+// MountReadOnly mounts what a device holds at StoreDir. A journal that was not finished is replayed by the kernel, unless the device
+// cannot be written; options are further ones of the file system.
+func (r *Runner) MountReadOnly(m Machine, dev Device, options string, flags mount.Flags) error {
+	data, ok := storeFileSystems[dev.FileSystem]
+	if !ok {
+		return errors.New("no store can live on this file system; use ext4, btrfs, xfs, vfat, iso9660 or squashfs")
+	}
+	if err := m.Modules(data.modules...); err != nil {
+		return err
+	}
+	op := mount.Mount{Type: dev.FileSystem, Source: dev.Path, Target: StoreDir, Data: join(data.options, options),
+		Flags: mount.ReadOnly | mount.NoAtime | flags}
+	if dev.ReadOnly {
+		op.Data = join(op.Data, data.noReplay)
+	}
+	return r.Apply(m, mount.Mkdir{Path: StoreDir, Mode: 0o755}, op)
 }
 
 // storeFileSystems says how the store is mounted on each file system: its modules, its options, and what keeps the kernel
@@ -284,8 +314,8 @@ func (r *Runner) verify(text, sig []byte, keys []Key) error {
 	return nil
 }
 
-// apply carries out operations and keeps their undoing.
-func (r *Runner) apply(m mount.Applier, ops ...mount.Op) error {
+// Apply carries out operations and keeps their undoing.
+func (r *Runner) Apply(m mount.Applier, ops ...mount.Op) error {
 	for _, op := range ops {
 		r.Detailf("%s", op)
 		if err := m.Apply(op); err != nil {

@@ -22,7 +22,8 @@ type attachedImage struct {
 	mounted func() error
 }
 
-func attach(r *Runner, m Machine, store storeTree, man images.Manifest, unverified bool) (_ []attachedImage, err error) {
+func attach(r *Runner, m Machine, set *Set) (_ []attachedImage, err error) {
+	man, unverified := set.Manifest, set.Unverified
 	modules := []string{"loop"}
 	if !unverified {
 		modules = append(modules, "dm_verity")
@@ -39,7 +40,7 @@ func attach(r *Runner, m Machine, store storeTree, man images.Manifest, unverifi
 	defer r.onUndo(undo)
 	err = each(r.workers(), len(man.Images), func(i int) error {
 		img := man.Images[i]
-		device, mounted, close, err := a.Attach(path.Join(store.dir, images.ImagePath(img.ID)), img, man.Corruption)
+		device, mounted, close, err := a.Attach(set.backing(img), img, man.Corruption)
 		if err != nil {
 			return fmt.Errorf("%s %q: %w", img.Role, img.Name, err)
 		}
@@ -151,7 +152,7 @@ func stack(r *Runner, m Machine, b bootBase, upper boot.Upper, memory int64) (st
 	if err != nil {
 		return "", err
 	}
-	if err := r.apply(m, ops...); err != nil {
+	if err := r.Apply(m, ops...); err != nil {
 		return "", err
 	}
 	r.Record.Upper = Upper{string(upper.Kind), memory, at}
@@ -168,7 +169,7 @@ func makeMemory(r *Runner, m Machine, upper boot.Upper, ram int64) (int64, error
 	if err != nil {
 		return 0, err
 	}
-	return bytes, r.apply(m, ops...)
+	return bytes, r.Apply(m, ops...)
 }
 
 // chooseUpper is the command line's upper where it names one, else the manifest's; a size is looked for in the same order.

@@ -68,13 +68,21 @@ func olderThan(man images.Manifest, blessed uint64, by string) error {
 }
 
 // askTPM holds the set against the epoch that the TPM keeps, and extends a register by the set, before anything of it is used.
-func askTPM(ctx context.Context, r *Runner, m Machine, policy string, man images.Manifest, blessed images.Blessed) error {
-	err := measure(ctx, r, m, policy, man, blessed)
-	if err == nil || policy == TPMRequired || errors.Is(err, images.ErrOlderEpoch) {
-		return err
+func askTPM(ctx context.Context, r *Runner, m Machine, policy string, set *Set) error {
+	r.Record.Trust.TPM = TPMNone
+	if policy == "" || policy == TPMNone {
+		return nil
 	}
-	r.Degrade("the TPM was not asked in full", err.Error())
-	return nil
+	r.Record.Trust.TPM = policy
+	_, err := Do(ctx, r, StepTPM, func(ctx context.Context) (struct{}, error) {
+		err := measure(ctx, r, m, policy, set.Manifest, set.Blessed)
+		if err != nil && policy != TPMRequired && !errors.Is(err, images.ErrOlderEpoch) {
+			r.Degrade("the TPM was not asked in full", err.Error())
+			err = nil
+		}
+		return struct{}{}, err
+	})
+	return err
 }
 
 func measure(ctx context.Context, r *Runner, m Machine, policy string, man images.Manifest, blessed images.Blessed) (err error) {

@@ -33,6 +33,9 @@ func (i Inspection) WriteText(w io.Writer) error {
 	if i.UKI != nil {
 		printUKI(line, *i.UKI)
 	}
+	if i.Disk != nil {
+		printDisk(line, *i.Disk)
+	}
 	if k := i.Kernel; k != nil {
 		line("kernel", "%s", printable(k.Release))
 		line("architecture", "%s", k.Architecture)
@@ -104,6 +107,9 @@ func printInitramfs(line printLine, i Initramfs) {
 		n := min(8, len(i.Modules))
 		line("", "%s", printable(strings.Join(i.Modules[:n], " ")))
 		i.Modules = i.Modules[n:]
+	}
+	if i.Variant != "" {
+		line("variant", "%s", printable(i.Variant))
 	}
 	line("defaults", "%s", printable(i.Defaults))
 	line("rescue shell", "%s", yesNo(i.RescueShell))

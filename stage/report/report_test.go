@@ -262,10 +262,10 @@ func TestReadRefusesWhatNoInitWrote(t *testing.T) {
 	}
 }
 
-// stateless are the steps of a boot that keeps nothing and asks no TPM.
+// stateless are the steps of a boot that keeps nothing, by the local init, and asks no TPM.
 var stateless = slices.DeleteFunc(slices.Clone(stage.Steps), func(step string) bool {
-	others := []string{stage.StepTPM, stage.StepFindState, stage.StepPrepareState, stage.StepRequests, stage.StepUppers, stage.StepRules, stage.StepIdentity}
-	return slices.Contains(others, step)
+	besides := []string{stage.StepTPM, stage.StepNetwork, stage.StepFindMedium, stage.StepCopyImages, stage.StepFindState, stage.StepPrepareState, stage.StepRequests, stage.StepUppers, stage.StepRules, stage.StepIdentity}
+	return slices.Contains(besides, step)
 })
 
 func place(t *testing.T, root string, record []byte) {
