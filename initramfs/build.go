@@ -23,6 +23,7 @@ type Spec struct {
 	Defaults      string // in the syntax of the kernel command line, which overrides them
 	AllowUnsigned bool   // PID 1 boots a set without a signature
 	RescueShell   bool   // a shell and a few commands
+	TPM           string // wanted, required: what a boot asks of a TPM 2.0; "" and none for nothing
 
 	Level   int     // of the modules; 0 is DefaultLevel
 	Variant Variant // of the prebuilt PID 1; "" is Local
@@ -68,6 +69,7 @@ func build(ctx context.Context, w io.Writer, s Spec) (Report, error) {
 	if len(s.Keys) == 0 && !s.AllowUnsigned {
 		return Report{}, errors.New("no key to trust, and unsigned sets not allowed, so nothing could ever boot: make a key with 'veneer keygen'")
 	}
+	s.Policy.tpm = s.asksTPM()
 	chosen, err := choose(s.Kernel.modules, s.Kernel.Arch, s.Policy, s.Need)
 	if err != nil {
 		return Report{}, err
@@ -93,6 +95,8 @@ func build(ctx context.Context, w io.Writer, s Spec) (Report, error) {
 	report.Compressed += own.packed
 	return report, err
 }
+
+func (s Spec) asksTPM() bool { return s.TPM != "" && s.TPM != "none" }
 
 func (s Spec) level() int { return cmp.Or(s.Level, DefaultLevel) }
 
@@ -136,6 +140,9 @@ func (s Spec) records(ctx context.Context, chosen *selection) ([]cpio.Record, er
 	}
 	if s.AllowUnsigned {
 		records = append(records, file("etc/veneer/allow-unsigned", 0o644, nil))
+	}
+	if s.asksTPM() {
+		records = append(records, file("etc/veneer/tpm", 0o644, []byte(s.TPM+"\n")))
 	}
 	hand, reserve := chosen.split(s.Need)
 	// The large ones first, next to what resembles them: that packs a little better. PID 1 goes by the index.

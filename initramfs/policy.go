@@ -8,6 +8,7 @@ type Policy struct {
 	Modules []string // names, in addition to what the kind takes
 	Media   bool     // the init looks for media that are files
 	Network bool     // Generic takes drivers of network cards too
+	tpm     bool     // and the drivers of a TPM 2.0
 }
 
 // The kinds of policy.
@@ -30,6 +31,9 @@ var always = group{"file systems of images and of the store that build makes", [
 
 // variables is what both policies take where the kernel has it: a reset that the firmware asks for must not hang on the policy.
 var variables = group{"a factory reset that UEFI asks for", []string{"efivarfs"}}
+
+// tpm is what both policies take where the kernel has it and the boot asks a TPM.
+var tpm = group{"a TPM 2.0", []string{"tpm_crb", "tpm_tis"}}
 
 // generic is what the policy of that name takes beyond always, where the kernel has it. Left out on purpose: what a machine
 // needs only after its base is there (graphics, sound, and the network where the set does not come over it; dm-crypt and exfat, which the state may need, and which PID 1
@@ -112,10 +116,14 @@ func (p Policy) Takes(name, arch string) bool {
 
 // groups returns what the policy takes where the kernel has it.
 func (p Policy) groups(arch string) []group {
-	if p.Kind == List {
-		return []group{always, variables}
+	groups := []group{always, variables}
+	if p.tpm {
+		groups = append(groups, tpm)
 	}
-	groups := append([]group{always, variables}, generic...)
+	if p.Kind == List {
+		return groups
+	}
+	groups = append(groups, generic...)
 	if p.Media {
 		groups = append(groups, media)
 	}

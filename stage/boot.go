@@ -43,6 +43,7 @@ type Env struct {
 	Settings
 	Keys          []Key
 	AllowUnsigned bool
+	TPM           string // TPMNone, which "" is too, TPMWanted, TPMRequired
 	Paper         bool   // a plan: nothing is mounted, so no signature is asked for
 	BootID        string // of the running kernel
 	RAM           int64  // bytes
@@ -60,13 +61,16 @@ type Root struct {
 // Boot goes from the command line to a merged root:
 //
 //   - waits for the store's device, under one deadline, and mounts it read-only
-//   - chooses a deployment, checks the signature of its manifest with the keys of the initramfs
+//   - chooses a deployment, checks the signature of its manifest with the keys of the initramfs, and that it is not older than what
+//     was blessed on this machine
+//   - measures it into the TPM, where the initramfs says so
 //   - attaches each image through dm-verity and mounts it
 //   - brings up the state, if there is to be one, does what it was asked to do, and makes what it keeps fit for this base
 //   - stacks the upper over the images, applies the rules for single paths, sets the identity, and checks that the result can be run
 //
 // What it does is kept in r for Unwind; what it found is in r.Record.
 func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
+	ignoreUnderSecureBoot(r, m, &env)
 	cfg := env.Config
 	if err := env.check(); err != nil {
 		return Root{}, &StepError{StepCommandLine, err}
@@ -170,11 +174,15 @@ func OpenStore(ctx context.Context, r *Runner, m Machine, env *Env, device Devic
 	if err != nil {
 		return nil, err
 	}
+	var blessed images.Blessed
 	man, err := Do(ctx, r, StepCheckManifest, func(context.Context) (images.Manifest, error) {
 		man, err := checkManifest(r, store, serial, *env)
+		if err == nil {
+			blessed, err = r.checkEpoch(store, man)
+		}
 		return man, inStore(r.Record.Store, err)
 	})
-	return &Set{Manifest: man, Serial: serial, Device: device, Dir: store.dir, Unverified: cfg.Unverified}, err
+	return &Set{Manifest: man, Serial: serial, Device: device, Dir: store.dir, Unverified: cfg.Unverified, Blessed: blessed}, err
 }
 
 // storeTree is the mounted store: its files, and where they lie.

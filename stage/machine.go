@@ -28,6 +28,12 @@ type Machine interface {
 	// Modules makes kernel features available by the names of their modules, in order.
 	Modules(names ...string) error
 
+	// TPM opens the machine's TPM 2.0; with wait it gives the kernel until ctx ends to find one. The error is ErrNoTPM where there is none.
+	TPM(ctx context.Context, wait bool) (TPM, error)
+
+	// SecureBoot reports whether the firmware checks the signature of what it starts.
+	SecureBoot() (bool, error)
+
 	// Attacher prepares for making block devices of images; verified tells whether dm-verity guards them.
 	Attacher(verified bool) (Attacher, error)
 

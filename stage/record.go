@@ -34,7 +34,8 @@ type Record struct {
 	Deployment Deployment `json:"deployment"`
 	Verified   Verified   `json:"verified"`
 	Network    string     `json:"network,omitempty"` // how the interface was set up that the set came over
-	Images     []Attached `json:"images"`            // bottom of the stack first
+	Trust      Trust      `json:"trust"`
+	Images     []Attached `json:"images"` // bottom of the stack first
 	Upper      Upper      `json:"upper"`
 	State      State      `json:"state"`
 	Rules      []Rule     `json:"rules"`    // in force, in the order of their paths
@@ -93,6 +94,18 @@ type Verified struct {
 	KeyID      string            `json:"key-id"`
 	KeyFile    string            `json:"key-file"`
 	Corruption images.Corruption `json:"corruption"` // what a bad block met later does
+}
+
+// Trust is what holds this set against earlier ones, and what was told to the TPM.
+type Trust struct {
+	Epoch    uint64        `json:"epoch"`     // the highest blessed on this machine, as this boot found it
+	Store    uint64        `json:"store"`     // of it, what the store keeps
+	TPM      string        `json:"tpm"`       // the initramfs's word: none, wanted, required
+	TPMFound bool          `json:"tpm-found"` // there is one that answers
+	TPMKeeps bool          `json:"tpm-keeps"` // and it keeps an epoch:
+	TPMEpoch uint64        `json:"tpm-epoch"`
+	Measured []Measurement `json:"measured"`
+	Ignored  string        `json:"ignored,omitempty"` // the parameter that does not count under Secure Boot
 }
 
 // Attached is one image of the stack as it is attached.
@@ -234,6 +247,7 @@ func (r *Record) walk(c *canonical.Coder) {
 		canonical.String(c, "corruption", &r.Verified.Corruption)
 	})
 	c.Optional("network", &r.Network)
+	c.Object("trust", r.Trust.walk)
 	canonical.List(c, "images", &r.Images, math.MaxInt, func(c *canonical.Coder, a *Attached) { a.walk(c) })
 	c.Object("upper", func(c *canonical.Coder) {
 		canonical.String(c, "kind", &r.Upper.Kind)
@@ -294,6 +308,24 @@ func (d *Deployment) walk(c *canonical.Coder) {
 	c.Count("epoch", &d.Epoch)
 	canonical.String(c, "architecture", &d.Architecture)
 	canonical.String(c, "manifest", &d.Manifest)
+}
+
+func (t *Trust) walk(c *canonical.Coder) {
+	c.Count("epoch", &t.Epoch)
+	c.Count("store", &t.Store)
+	canonical.String(c, "tpm", &t.TPM)
+	c.Bool("tpm-found", &t.TPMFound)
+	c.Bool("tpm-keeps", &t.TPMKeeps)
+	c.Count("tpm-epoch", &t.TPMEpoch)
+	canonical.List(c, "measured", &t.Measured, math.MaxInt, func(c *canonical.Coder, m *Measurement) {
+		canonical.Number(c, "register", &m.Register)
+		canonical.String(c, "event", &m.Event)
+		canonical.List(c, "digests", &m.Digests, math.MaxInt, func(c *canonical.Coder, d *Digest) {
+			canonical.String(c, "algorithm", &d.Algorithm)
+			canonical.String(c, "value", &d.Value)
+		})
+	})
+	c.Optional("ignored", &t.Ignored)
 }
 
 func (a *Attached) walk(c *canonical.Coder) {

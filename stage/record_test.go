@@ -22,7 +22,9 @@ func persistentRecord() *Record {
 		Merges:   []Merge{{Path: "/etc", From: "a", To: "b", KeptLocal: 1, TookNew: 2, Pruned: 3, DeletedLocal: 4, Merged: 5, Conflict: 6, TypeClash: 7, Report: "/run/veneer/state/etc/1/stamp/report.json"}},
 		Requests: []Request{{ID: "1", Kind: "reset", Outcome: "done"}, {ID: "2", Kind: "reset", Outcome: "failed", Error: "read-only file system"}},
 		Identity: []Identity{{Name: "machine-id", Mode: "persist", What: "kept"}},
-		Boots:    Boots{Attempts: 2, Tries: 3}, Watermarks: Watermarks{Warning: 70, Critical: 90, Full: "read-only"},
+		Trust: Trust{Epoch: 3, Store: 2, TPM: TPMWanted, TPMFound: true, TPMKeeps: true, TPMEpoch: 3, Ignored: "veneer.verify=none",
+			Measured: []Measurement{{13, "veneer:manifest:00", []Digest{{"sha256", "00"}}}}},
+		Boots: Boots{Attempts: 2, Tries: 3}, Watermarks: Watermarks{Warning: 70, Critical: 90, Full: "read-only"},
 	}
 }
 
@@ -30,7 +32,7 @@ func TestARecordIsReadAsItWasWritten(t *testing.T) {
 	for name, want := range map[string]*Record{
 		"persistent": persistentRecord(),
 		"volatile": {Rules: []Rule{}, Merges: []Merge{}, Requests: []Request{}, Identity: []Identity{},
-			Images: []Attached{}, Degraded: []Degraded{}, Steps: []Step{}},
+			Trust: Trust{Measured: []Measurement{}}, Images: []Attached{}, Degraded: []Degraded{}, Steps: []Step{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := want.Encode()

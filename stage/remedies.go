@@ -33,6 +33,8 @@ var causes = []struct {
 	{fs.ErrNotExist, StepCheckManifest, "install the build output in the store again: a file of the deployment is missing\n" +
 		"ask for another deployment: veneer.deployment=SERIAL"},
 	{fs.ErrNotExist, StepAttach, "copy the image into images/ of the store\ncheck the store on a build host: veneer verify"},
+	{images.ErrOlderEpoch, "", "boot a newer set: veneer.deployment=SERIAL\ninstall a set of that epoch or a newer one in the store\nsee docs/trust.md for a machine that is to begin anew"},
+	{ErrTPMCleared, "", "where you cleared it or changed the board: delete veneer/epoch in the store from another system\nsee docs/trust.md"},
 	{ErrNoTool, "", "add the package that the message names to the tree, and build again\nmake the file system on another machine, with the label VENEER-STATE\n" +
 		"go on without it, once: veneer.missing-upper=ephemeral"},
 	{ErrForeign, "", "check that this is the right device: what it holds is left as it is\nsee docs/state-disk.md for what is never touched\n" +
@@ -71,6 +73,7 @@ var remedies = []struct {
 		"install the build output in the store again"},
 	{StepCheckManifest, "install the build output in the store again: the copy may be damaged\ncheck it on a build host: veneer verify\n" +
 		"ask for another deployment: veneer.deployment=SERIAL"},
+	{StepTPM, "turn the TPM 2.0 on in the firmware's menu\nlook above for the kernel's message\nbuild with kernel.modules.list, in case its driver is missing, or with trust.tpm = \"wanted\"\nsee docs/trust.md"},
 	{StepAttach, "copy the image into the store again: it may be cut short or damaged\ncheck it on a build host: veneer verify\n" +
 		"boot the kernel of the same build, in case it lacks loop or dm-verity"},
 	{StepMountImages, "check the image on a build host: veneer verify\nlook above for the kernel's message\n" +

@@ -22,6 +22,7 @@ const (
 	StepMountStore     = "mount store"
 	StepChoose         = "choose deployment"
 	StepCheckManifest  = "check manifest"
+	StepTPM            = "ask TPM"
 	StepCopyImages     = "copy images"
 	StepAttach         = "attach images"
 	StepMountImages    = "mount images"
@@ -41,7 +42,7 @@ const (
 
 // Steps lists the steps of a boot in order.
 var Steps = []string{StepEarlyMounts, StepCommandLine, StepDrivers, StepNetwork, StepFindMedium, StepFindStore, StepMountStore, StepChoose,
-	StepCheckManifest, StepCopyImages, StepAttach, StepMountImages, StepFindState, StepPrepareState, StepRequests, StepUppers, StepStackRoot, StepRules, StepIdentity,
+	StepCheckManifest, StepTPM, StepCopyImages, StepAttach, StepMountImages, StepFindState, StepPrepareState, StepRequests, StepUppers, StepStackRoot, StepRules, StepIdentity,
 	StepCheckRoot, StepHandOver, StepSwitchRoot}
 
 // Level says who wants to see a line.

@@ -24,7 +24,7 @@ func TestAStepIsTimedRecordedAndShown(t *testing.T) {
 	if len(r.Record.Steps) != 1 || r.Record.Steps[0] != want {
 		t.Errorf("recorded %+v, want %+v", r.Record.Steps, want)
 	}
-	if len(lines) != 1 || lines[0] != "[ 6/22] find store ... ok 5.0ms" {
+	if len(lines) != 1 || lines[0] != "[ 6/23] find store ... ok 5.0ms" {
 		t.Errorf("shown %q", lines)
 	}
 }

@@ -16,6 +16,7 @@ type Set struct {
 	Serial   string
 	Device   Device // that the store is on
 	Dir      string // of the store, mounted
+	Blessed  images.Blessed
 
 	// Backing returns the file of an image; nil where they lie in the store, under their IDs.
 	Backing func(images.Image) string
@@ -79,6 +80,9 @@ func findSet(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (set 
 	}
 	if err == nil && set == nil {
 		set, err = findStore(ctx, waiting, r, m, env)
+	}
+	if err == nil {
+		err = askTPM(waiting, r, m, env.TPM, set)
 	}
 	if err == nil && v != nil {
 		set.from, set.to = mark, r.mark()

@@ -12,6 +12,7 @@ import (
 
 	"veneer/images/esp"
 	"veneer/overlay/state"
+	"veneer/stage/report"
 )
 
 // blessReport is what a bless says of itself.
@@ -21,6 +22,8 @@ type blessReport struct {
 	Final      []string `json:"final"` // operations that can no longer be undone
 	Snapshot   string   `json:"snapshot,omitempty"`
 	Entry      string   `json:"entry,omitempty"` // of the boot loader, which counts it no longer
+
+	Epoch *epochReport `json:"epoch,omitempty"` // where a set names one, or the TPM keeps it
 }
 
 func newBless() *cobra.Command {
@@ -31,6 +34,9 @@ func newBless() *cobra.Command {
 		Long: `Bless says that this boot is good: a snapshot of it is one to return to, the count of boots that failed begins anew, and what
 earlier operations moved aside can no longer be undone; 'veneer cleanup' deletes it. What was quarantined stays.
 
+The epoch of the set is the least that boots on this machine from now on. The store keeps it, and the TPM where the initramfs asks for
+one (docs/trust.md); a set whose signature was not checked raises nothing.
+
 Where boots that fail lead back to a good snapshot (state.tries), one is made of this boot, and the last two are kept.
 
 Where the boot loader counts the tries of its entry (boot.tries in veneer.toml, systemd-boot), it does so no longer: the entry on the EFI
@@ -40,14 +46,21 @@ On a system with systemd veneer-bless.service does it once boot-complete.target 
 order what decides whether a boot is good before that target.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := report.Read(v.root)
+			if err != nil {
+				return err
+			}
 			entry, counted := esp.Running(filepath.Join(v.root, "sys"))
 			if counted != nil && !errors.Is(counted, esp.ErrNotCounted) {
 				fmt.Fprintf(cmd.ErrOrStderr(), "veneer: whether the boot loader counts this boot is not known: %v\n", counted)
 			}
-			rep := blessReport{Final: []string{}}
-			err := v.with(func(k *keptState) error { return v.blessState(cmd, k, &rep) })
-			if errors.Is(err, errNothingKept) && counted == nil {
-				err = nil // but what the loader counts
+			epoch, _, _ := epochPlaces(r.Record)
+			hasEpoch := epoch.Epoch > 0 || r.Trust.TPMFound
+			rep := blessReport{Deployment: r.Record.Deployment.Serial, Final: []string{}}
+			err = v.with(func(k *keptState) error { return v.blessState(cmd, k, &rep) })
+			kept := !errors.Is(err, errNothingKept)
+			if !kept && (counted == nil || hasEpoch) {
+				err = nil // but what the loader counts, or the epoch
 			}
 			if err == nil && counted == nil {
 				rep.Entry = entry.Good()
@@ -61,25 +74,36 @@ order what decides whether a boot is good before that target.`,
 			if err != nil {
 				return err
 			}
-			return v.print(cmd.OutOrStdout(), rep, func(w io.Writer) {
-				for _, f := range rep.Final {
-					fmt.Fprintf(w, "No longer to be undone: %s\n", printable(f))
+			if hasEpoch {
+				if e := raiseEpoch(v.root, r.Record, v.dryRun); e.Raised || e.Refuse != "" || !kept {
+					rep.Epoch = &e
 				}
-				if rep.Entry != "" {
-					fmt.Fprintf(w, "No longer counted by the boot loader: %s\n", printable(rep.Entry))
-				}
-				switch {
-				case v.dryRun:
-				case rep.Deployment != "":
-					fmt.Fprintf(w, "This boot of deployment %s is good.\n", printable(rep.Deployment))
-				default:
-					fmt.Fprintln(w, "This boot is good.")
-				}
-			})
+			}
+			return v.print(cmd.OutOrStdout(), rep, func(w io.Writer) { rep.write(w, v.dryRun, kept) })
 		},
 	}
 	v.flags(cmd, "show what could no longer be undone, and bless nothing")
 	return cmd
+}
+
+// write says it for people; kept tells whether there is a state.
+func (rep *blessReport) write(w io.Writer, dryRun, kept bool) {
+	for _, f := range rep.Final {
+		fmt.Fprintf(w, "No longer to be undone: %s\n", printable(f))
+	}
+	if rep.Entry != "" {
+		fmt.Fprintf(w, "No longer counted by the boot loader: %s\n", printable(rep.Entry))
+	}
+	switch {
+	case dryRun:
+	case kept && rep.Deployment != "":
+		fmt.Fprintf(w, "This boot of deployment %s is good.\n", printable(rep.Deployment))
+	case rep.Entry != "":
+		fmt.Fprintln(w, "This boot is good.")
+	}
+	if rep.Epoch != nil {
+		fmt.Fprint(w, rep.Epoch.text())
+	}
 }
 
 // blessState marks the boot as good in the state.

@@ -12,6 +12,7 @@ func hostCommands() []*cobra.Command {
 		verifyCommand(),
 		installCommand(),
 		inspectCommand(),
+		predictCommand(),
 		runCommand(),
 	}
 }

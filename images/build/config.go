@@ -43,6 +43,7 @@ type Config struct {
 	Etc        EtcConfig      `toml:"etc"`
 	Rules      []RuleConfig   `toml:"rules"`
 	Boot       BootConfig     `toml:"boot"`
+	Trust      TrustConfig    `toml:"trust"`
 }
 
 // The file systems of images.
@@ -169,6 +170,11 @@ func (c *Config) identity() []identity.Setting {
 	return identity.Complete(c.Identity.settings(), c.hasState())
 }
 
+// TrustConfig says what vouches for a boot beside the signature of the manifest.
+type TrustConfig struct {
+	TPM string `toml:"tpm"` // none, wanted, required: it keeps the epoch, and is told what boots
+}
+
 // LayerConfig is an image of its own that is stacked over the base.
 type LayerConfig struct {
 	Name   string `toml:"name"`
@@ -186,6 +192,7 @@ func defaultConfig() Config {
 		FileSystem: FileSystem{Type: Squashfs},
 		Kernel:     KernelConfig{From: FromTree, Modules: ModulesConfig{Policy: "generic"}},
 		Root:       RootConfig{Upper: "tmpfs", Size: "50%", OnFail: "reboot"},
+		Trust:      TrustConfig{TPM: "none"},
 		State:      StateConfig{Place: "none", Missing: "fail", FileSystem: "ext4", Unlock: "none", Warning: 80, Critical: 95},
 	}
 }

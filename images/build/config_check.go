@@ -49,6 +49,7 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	c.checkRoot(bad)
 	c.checkVariant(bad)
 	c.checkKeys(bad)
+	c.checkTrust(bad)
 	checkLosses("allow.losses", c.Allow.Losses, bad)
 	c.checkIdentity(bad)
 	c.checkLayers(bad)

@@ -29,7 +29,7 @@ func TestDefaultsAreThoseOfTheDocumentation(t *testing.T) {
 	want := Config{Name: "n", Version: "1", Source: "tree", Corruption: images.EIO, Store: "LABEL=VENEER", Tools: true, Outputs: []string{"store"},
 		FileSystem: FileSystem{Type: "squashfs", blockSize: 131072}, Kernel: KernelConfig{From: "tree", Modules: ModulesConfig{Policy: "generic"}},
 		Root: RootConfig{Upper: "tmpfs", Size: "50%", OnFail: "reboot"}, Keys: KeysConfig{Secret: "k.key"},
-		State: StateConfig{Place: "none", Missing: "fail", FileSystem: "ext4", Unlock: "none", Warning: 80, Critical: 95}}
+		State: StateConfig{Place: "none", Missing: "fail", FileSystem: "ext4", Unlock: "none", Warning: 80, Critical: 95}, Trust: TrustConfig{TPM: "none"}}
 	if diff := cmp.Diff(want, c, cmp.AllowUnexported(FileSystem{})); diff != "" {
 		t.Errorf("ParseConfig() (-want +got):\n%s", diff)
 	}

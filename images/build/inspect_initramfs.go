@@ -23,6 +23,7 @@ type Initramfs struct {
 	AllowUnsigned bool     `json:"allow-unsigned"` // veneer.verify=none is honoured
 	Variant       string   `json:"variant"`        // of PID 1
 	RescueShell   bool     `json:"rescue-shell"`
+	TPM           string   `json:"tpm"`     // what a boot asks of a TPM 2.0: none, wanted, required
 	Release       string   `json:"release"` // of the kernel whose modules it holds
 	Modules       []string `json:"modules"` // in the order in which they can be loaded
 	Builtin       []string `json:"builtin"` // wanted, and part of the kernel itself
@@ -43,6 +44,7 @@ const (
 	defaultsPath  = "etc/veneer/cmdline"
 	variantPath   = "etc/veneer/variant"
 	unsignedPath  = "etc/veneer/allow-unsigned"
+	tpmPath       = "etc/veneer/tpm"
 	modulesIndex  = "lib/modules/index"
 	shellPath     = "bin/sh"
 	maxKeys       = 64
@@ -54,7 +56,7 @@ const (
 
 // ReadInitramfs reads a whole initramfs from r, in bounded memory. size is that of the file.
 func ReadInitramfs(r io.Reader, size int64) (Initramfs, error) {
-	found := Initramfs{Size: size, Compression: "none", Modules: []string{}, Builtin: []string{}, Keys: []Key{}}
+	found := Initramfs{Size: size, TPM: "none", Compression: "none", Modules: []string{}, Builtin: []string{}, Keys: []Key{}}
 	a := newArchive(r)
 	defer a.Close()
 	for {
@@ -94,6 +96,10 @@ func (i *Initramfs) take(a *archive, e entry) error {
 	case e.Name == defaultsPath:
 		text, err := readEntry(a, e, maxDefaults)
 		i.Defaults = strings.TrimSpace(string(text))
+		return err
+	case e.Name == tpmPath:
+		text, err := readEntry(a, e, maxDefaults)
+		i.TPM = strings.TrimSpace(string(text))
 		return err
 	case e.Name == variantPath:
 		text, err := readEntry(a, e, maxDefaults)

@@ -107,6 +107,9 @@ func Install(ctx context.Context, spec InstallSpec) (r Installed, err error) {
 	if i.store, err = storeAt(spec.Store); err != nil {
 		return Installed{}, err
 	}
+	if blessed, err := images.ReadBlessed(os.DirFS(i.store)); err == nil && man.Epoch < blessed.Epoch {
+		return Installed{}, fmt.Errorf("epoch %d, and %s keeps %d: %w; it would not boot", man.Epoch, i.store, blessed.Epoch, images.ErrOlderEpoch)
+	}
 	r = Installed{Store: i.store, Name: man.Name, Version: man.Version, Copied: []string{}, Default: spec.Default, DryRun: spec.DryRun, Notes: []string{}}
 	for _, img := range man.Images {
 		if !i.has(img) {

@@ -24,7 +24,7 @@ const (
 )
 
 // own are our packages in PID 1.
-var own = []string{"boot", "boot/switchroot", "images", "images/canonical", "images/devmapper", "images/sha2", "initramfs/machine", "initramfs/machine/probe", "overlay", "overlay/entry", "overlay/identity", "overlay/mount", "overlay/rule", "overlay/state", "stage"}
+var own = []string{"boot", "boot/switchroot", "images", "images/canonical", "images/devmapper", "images/sha2", "initramfs/machine", "initramfs/machine/probe", "initramfs/machine/tpm", "overlay", "overlay/entry", "overlay/identity", "overlay/mount", "overlay/rule", "overlay/state", "stage"}
 
 // budgets are the most bytes that PID 1 may have, by variant and architecture. An initramfs is read by firmware that may be slow,
 // and unpacked into memory that the machine may be short of.
@@ -119,12 +119,13 @@ var importers = map[string][]string{
 	"initramfs/init":             {},
 	"initramfs/machine":          {"initramfs/init", "vmtests/diskinit"},
 	"initramfs/machine/firmware": {"stage/keeper"},
+	"initramfs/machine/tpm":      {"initramfs/machine", "cmd/veneer"},
 	"initramfs/machine/":         {"initramfs/machine", "initramfs/machine/", "stage/keeper/disk", "images/build", "images/esp"},
 	"images/esp":                 {"images/build", "cmd/veneer"},
 	"initramfs/release":          {},
 	"initramfs/release/":         {"initramfs/release", "examples/"},
 	"initramfs":                  {"cmd/veneer", "images/build", "initramfs/release", "examples/"},
-	"images/build":               {"cmd/veneer"},
+	"images/build":               {"cmd/veneer", "vmtests"},
 	"images/disk":                {"images/build", "vmtests", "vmtests/disks"},
 	"images/devmapper":           {"images", "boot/switchroot", "initramfs/machine", "stage/keeper/disk"},
 	"images/copyin":              {"stage/live", "stage/netboot", "stage/paper", "cmd/veneer"},
@@ -152,7 +153,7 @@ var importers = map[string][]string{
 var folders = []string{"boot", "cmd", "images", "initramfs", "overlay", "stage", "vmtests"}
 
 // leaves import nothing of ours.
-var leaves = []string{"boot", "images/canonical", "images/devmapper", "overlay/entry", "overlay/mount", "images/disk", "images/sha2", "images/verity", "initramfs/machine/probe", "vmtests/qemu"}
+var leaves = []string{"boot", "images/canonical", "images/devmapper", "overlay/entry", "overlay/mount", "images/disk", "images/sha2", "images/verity", "initramfs/machine/probe", "initramfs/machine/tpm", "vmtests/qemu"}
 
 func TestOurPackagesImportOnlyDownwards(t *testing.T) {
 	args := []string{"list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,6 +23,7 @@ const (
 	keysDir       = "/etc/veneer/keys"
 	defaultsFile  = "/etc/veneer/cmdline"
 	allowUnsigned = "/etc/veneer/allow-unsigned"
+	tpmFile       = "/etc/veneer/tpm"
 	shellPath     = "/bin/sh"
 )
 
@@ -103,7 +105,7 @@ func (p *pid1) readEnv() (stage.Env, error) {
 		return stage.Env{}, err
 	}
 	_, uerr := os.Stat(allowUnsigned)
-	return stage.Env{Settings: settings, Variant: variant(), Keys: keys, AllowUnsigned: uerr == nil,
+	return stage.Env{Settings: settings, Variant: variant(), Keys: keys, AllowUnsigned: uerr == nil, TPM: readTPM(),
 		RAM: int64(mem.Totalram) * int64(mem.Unit), Arch: runtime.GOARCH, BootID: bootID()}, nil
 }
 
@@ -132,6 +134,18 @@ func readKeys() ([]stage.Key, error) {
 		keys = append(keys, stage.Key{File: filepath.Base(f), PublicKey: key})
 	}
 	return keys, nil
+}
+
+// readTPM reads what is said of the TPM. What nobody understands requires it.
+func readTPM() string {
+	text, err := os.ReadFile(tpmFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return stage.TPMNone
+	}
+	if string(text) == stage.TPMWanted+"\n" {
+		return stage.TPMWanted
+	}
+	return stage.TPMRequired
 }
 
 // bootID is the kernel's name for this boot, see random(4).

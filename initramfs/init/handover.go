@@ -61,7 +61,15 @@ func byNumber(device string) (string, error) {
 
 // writeRecord writes the record, the log and what logins show; /run is memory, so there is no power cut to outlive.
 func writeRecord(rec *stage.Record, l *log) error {
-	return errors.Join(announce(rec), os.WriteFile(stage.RecordPath, rec.Encode(), 0o644), os.WriteFile(stage.LogPath, []byte(l.kept.String()), 0o644))
+	return errors.Join(announce(rec), writeEventLog(rec.Trust), os.WriteFile(stage.RecordPath, rec.Encode(), 0o644), os.WriteFile(stage.LogPath, []byte(l.kept.String()), 0o644))
+}
+
+// writeEventLog leaves what was measured where systemd's tools look for it, and go on writing.
+func writeEventLog(t stage.Trust) error {
+	if len(t.Measured) == 0 {
+		return nil
+	}
+	return errors.Join(os.MkdirAll(filepath.Dir(stage.EventLogPath), 0o755), os.WriteFile(stage.EventLogPath, t.EventLog(), 0o600))
 }
 
 // announce lets each login say what is less than was asked for.

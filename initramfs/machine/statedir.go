@@ -6,7 +6,6 @@ import (
 	"os"
 
 	"veneer/overlay"
-	"veneer/overlay/mount"
 	"veneer/overlay/rule"
 	"veneer/overlay/state"
 	"veneer/stage"
@@ -96,14 +95,10 @@ func (s *stateDir) Rules(ctx context.Context, base []rule.Rule, paths []string) 
 
 // ResetRequested implements stage.Machine. Whether the request is meant for this system the keeper finds out.
 func (m *Machine) ResetRequested() bool {
-	const efi, vars = "/sys/firmware/efi", "/sys/firmware/efi/efivars"
-	if _, err := os.Stat(efi); err != nil {
+	if !m.mountVariables() {
 		return false
 	}
-	_ = m.modules.Load("efivarfs") // Debian's kernel has it as a module
-	// Another may have been first, and a firmware without variables has none that asks.
-	_ = m.Apply(mount.Mount{Type: "efivarfs", Source: "efivarfs", Target: vars, Flags: mount.NoSuid | mount.NoDev | mount.NoExec})
-	_, err := os.Stat(vars + "/FactoryResetRequest-8cf2644b-4b0b-428f-9387-6d876050dc67")
+	_, err := os.Stat(efiVars + "/FactoryResetRequest-8cf2644b-4b0b-428f-9387-6d876050dc67")
 	return err == nil
 }
 

@@ -87,6 +87,12 @@ func (p attacher) Attach(backing string, img images.Image, onCorruption images.C
 // Close implements stage.Attacher.
 func (attacher) Close() error { return nil }
 
+// TPM implements stage.Machine: a plan knows no TPM.
+func (*Machine) TPM(context.Context, bool) (stage.TPM, error) { return nil, stage.ErrNoTPM }
+
+// SecureBoot implements stage.Machine.
+func (*Machine) SecureBoot() (bool, error) { return false, nil }
+
 // Files implements stage.Machine.
 func (p *Machine) Files(string) fs.FS {
 	dir := images.DeploymentPath(p.Serial)

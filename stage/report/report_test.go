@@ -36,6 +36,8 @@ func good() *Report {
 			{Role: images.RoleTools, Name: "tools", ID: id("a1"), FileSystem: "squashfs", Size: 2 << 20, Device: "/dev/dm-0", Mount: "/run/initramfs/veneer/layers/" + id("a1")},
 			{Role: images.RoleBase, Name: "debian", ID: id("b2"), FileSystem: "squashfs", Size: 104857600, Device: "/dev/dm-1", Mount: "/run/initramfs/veneer/base"},
 		},
+		Trust: stage.Trust{Epoch: 6, Store: 6, TPM: stage.TPMRequired, TPMFound: true, TPMKeeps: true, TPMEpoch: 6, Measured: []stage.Measurement{
+			{Register: images.TPMRegister, Event: "veneer:manifest:" + id("e"), Digests: []stage.Digest{{Algorithm: "sha256", Value: id("f")}}}}},
 		Upper: stage.Upper{Kind: "tmpfs", Size: 512 << 20, Mount: "/run/initramfs/veneer/upper"},
 		State: stage.State{Kind: stage.StateNone}, Rules: []stage.Rule{}, Merges: []stage.Merge{}, Requests: []stage.Request{}, Identity: []stage.Identity{},
 		Init: "/sbin/init", Degraded: []stage.Degraded{}, Started: ms(1412),
@@ -276,9 +278,9 @@ func TestReadRefusesWhatNoInitWrote(t *testing.T) {
 	}
 }
 
-// stateless are the steps of a boot that keeps nothing, by the local init.
+// stateless are the steps of a boot that keeps nothing, by the local init, and asks no TPM.
 var stateless = slices.DeleteFunc(slices.Clone(stage.Steps), func(step string) bool {
-	besides := []string{stage.StepNetwork, stage.StepFindMedium, stage.StepCopyImages, stage.StepFindState, stage.StepPrepareState, stage.StepRequests, stage.StepUppers, stage.StepRules, stage.StepIdentity}
+	besides := []string{stage.StepTPM, stage.StepNetwork, stage.StepFindMedium, stage.StepCopyImages, stage.StepFindState, stage.StepPrepareState, stage.StepRequests, stage.StepUppers, stage.StepRules, stage.StepIdentity}
 	return slices.Contains(besides, step)
 })
 

@@ -33,6 +33,9 @@ func (r *Report) Text(w io.Writer) error {
 	line("Deployment", "%s: %s", plain(d.Serial), plain(d.Why))
 	line("Verified", "%s", r.verified())
 	line("Degraded", "%s", r.degraded())
+	if text := r.trust(); text != "" {
+		line("Trust", "%s", text)
+	}
 	line("Kernel", "%s", plain(r.Kernel))
 	line("Store", "%s", r.store())
 	if c := r.Store.Copy; c.Asked != "" {

@@ -1,0 +1,61 @@
+package build
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"testing"
+
+	"veneer/images/disk"
+)
+
+// The rule itself, in other words: each event's digest is hashed behind the value before.
+func extended(events ...string) string {
+	value := make([]byte, sha256.Size)
+	for _, e := range events {
+		d := sha256.Sum256([]byte(e))
+		v := sha256.Sum256([]byte(string(value) + string(d[:])))
+		value = v[:]
+	}
+	return hex.EncodeToString(value)
+}
+
+func TestAUKIIsPredictedAsTheVersionOfItsStubMeasuresIt(t *testing.T) {
+	parts := func(sdmagic string, more ...disk.Section) []disk.Section {
+		return append([]disk.Section{{Name: ".sdmagic", Content: []byte(sdmagic)}, {Name: ".osrel", Content: []byte("ID=x\n")}, {Name: ".cmdline", Content: []byte("quiet")},
+			{Name: ".uname", Content: []byte("6.1")}, {Name: ".initrd", Content: []byte("initrd")}, {Name: ".linux", Content: []byte("linux")}}, more...)
+	}
+	common := []string{".linux\x00", "linux", ".osrel\x00", "ID=x\n", ".cmdline\x00", "quiet", ".initrd\x00", "initrd"}
+	for stub, want := range map[string]string{
+		"#### LoaderInfo: systemd-stub 252.39-1~deb12u2 ####": extended(common...),
+		"#### LoaderInfo: systemd-stub 257.13-1~deb13u1 ####": extended(append(common, ".uname\x00", "6.1")...),
+	} {
+		if r, err := predictUKI(parts(stub)); err != nil || r.Number != 11 || r.SHA256 != want {
+			t.Errorf("%s: register %+v, %v; want %s", stub, r, err, want)
+		}
+	}
+	for name, sections := range map[string][]disk.Section{
+		"another's stub":              parts("somebody's stub"),
+		"a stub of a version between": parts("#### LoaderInfo: systemd-stub 253 ####"),
+		"profiles":                    parts("#### LoaderInfo: systemd-stub 257 ####", disk.Section{Name: ".profile", Content: []byte("x")}),
+	} {
+		if r, err := predictUKI(sections); err == nil {
+			t.Errorf("%s: register %+v, want an error", name, r)
+		}
+	}
+}
+
+func TestATPMLimitsTheEpoch(t *testing.T) {
+	const head = "name = \"n\"\nversion = \"1\"\nsource = \"tree\"\nkeys.secret = \"k\"\n"
+	for _, c := range []struct{ text, complaint string }{
+		{"epoch = 257\n", ""},
+		{"epoch = 256\ntrust.tpm = \"wanted\"\n", ""},
+		{"epoch = 257\ntrust.tpm = \"required\"\n", "epoch: 257: with trust.tpm it is at most 256"},
+		{"trust.tpm = \"yes\"\n", `trust.tpm: "yes" is none of none, wanted, required`},
+	} {
+		_, err := ParseConfig("veneer.toml", []byte(head+c.text))
+		if c.complaint == "" && err != nil || c.complaint != "" && (err == nil || !strings.Contains(err.Error(), c.complaint)) {
+			t.Errorf("%q: %v, want %q", c.text, err, c.complaint)
+		}
+	}
+}
