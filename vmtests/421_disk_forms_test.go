@@ -30,7 +30,8 @@ func TestADiskWithLargeSectorsBoots(t *testing.T) {
 	g.leave("poweroff", "poweroff", qemu.PoweredOff)
 }
 
-// EDK II mends the first copy from the backup before it looks for anything to start; Linux, booted directly here, reads the backup.
+// EDK II mends the first copy from the backup before it looks for anything to start; Linux, booted directly here, reads the backup where its
+// command line has the word gpt.
 func TestADamagedFirstTableDoesNotHinder(t *testing.T) {
 	t.Parallel()
 	out := bootable(t, "bootable", "")
@@ -51,7 +52,7 @@ func TestADamagedFirstTableDoesNotHinder(t *testing.T) {
 	}
 	firmware := fromFirmware(t, copied(t, damaged), filepath.Join(t.TempDir(), "vars"), false)
 	firmware.Disks[0].Snapshot = false
-	direct := out.vm(t, damaged) // which it cannot write to
+	direct := out.vm(t, damaged, "gpt") // which it cannot write to
 	for name, vm := range map[string]qemu.VM{"mended by UEFI": firmware, "read from the backup by Linux": direct} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -56,7 +56,7 @@ func (i *installer) openESP(ctx context.Context, r *Installed) (done func() erro
 			return done, nil
 		}
 	}
-	dir, err := openESPAt(place, !i.spec.DryRun)
+	dir, err := openESPAt(place)
 	if err != nil {
 		return done, fmt.Errorf("%w; name another with --esp, or --esp none", err)
 	}
@@ -76,6 +76,11 @@ func (i *installer) openESP(ctx context.Context, r *Installed) (done func() erro
 		r.Notes = append(r.Notes, fmt.Sprintf("%s starts nothing of %s, and was left alone: name it with --esp to have it started from there", place, i.man.Name))
 		return dir.Close, nil
 	}
+	if e.write { // only now: what is not ours was only read
+		if err := dir.Writable(); err != nil {
+			return done, err
+		}
+	}
 	if err := e.plan(ctx); err != nil {
 		return done, fmt.Errorf("%s: %w", place, err)
 	}
@@ -91,7 +96,7 @@ func (i *installer) parent() string {
 	return i.store
 }
 
-func openESPAt(place string, write bool) (esp.Dir, error) {
+func openESPAt(place string) (esp.Dir, error) {
 	info, err := os.Stat(place)
 	if err != nil {
 		return esp.Dir{}, err
@@ -99,7 +104,7 @@ func openESPAt(place string, write bool) (esp.Dir, error) {
 	if info.IsDir() {
 		return esp.Dir{Path: filepath.Clean(place)}, nil
 	}
-	return esp.Mount(place, write)
+	return esp.Mount(place)
 }
 
 // currentManifest is that of the deployment which boots now; nil where none does.

@@ -99,11 +99,14 @@ func (c Counted) Bless() (err error) {
 	if err != nil {
 		return err
 	}
-	dir, err := Mount(device, true)
+	dir, err := Mount(device)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
+	if err := dir.Writable(); err != nil {
+		return err
+	}
 	return c.blessIn(Files{Root: dir.Path})
 }
 

@@ -16,8 +16,11 @@ type Dir struct {
 	mount string // mounted here by Mount; empty: it was there
 }
 
-// Mount mounts the partition on a device, or takes the mount that is there already. Close takes down what Mount mounted.
-func Mount(device string, write bool) (Dir, error) {
+// mountFlags are those of every mount of ours.
+const mountFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+
+// Mount mounts the partition on a device, to be read, or takes the mount that is there already. Close takes down what Mount mounted.
+func Mount(device string) (Dir, error) {
 	if at, err := mounted(device); err != nil || at != "" {
 		return Dir{Path: at}, err
 	}
@@ -25,14 +28,21 @@ func Mount(device string, write bool) (Dir, error) {
 	if err != nil {
 		return Dir{}, err
 	}
-	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
-	if !write {
-		flags |= unix.MS_RDONLY
-	}
-	if err := unix.Mount(device, at, "vfat", flags, "umask=0077"); err != nil {
+	if err := unix.Mount(device, at, "vfat", mountFlags|unix.MS_RDONLY, "umask=0077"); err != nil {
 		return Dir{}, errors.Join(&os.PathError{Op: "mount EFI system partition", Path: device, Err: err}, os.Remove(at))
 	}
 	return Dir{at, at}, nil
+}
+
+// Writable lets a mount of Mount's be written to; one that was there stays as it is.
+func (d Dir) Writable() error {
+	if d.mount == "" {
+		return nil
+	}
+	if err := unix.Mount("", d.mount, "", mountFlags|unix.MS_REMOUNT, "umask=0077"); err != nil {
+		return &os.PathError{Op: "remount read-write", Path: d.mount, Err: err}
+	}
+	return nil
 }
 
 // Close gives a mount back.
