@@ -140,6 +140,11 @@ func (e Env) check() error {
 	if e.Config.Unverified && !e.AllowUnsigned && !e.Paper {
 		return errUnverifiedRefused
 	}
+	if e.Config.Networked != "" {
+		if _, ok := e.Variant.(interface{ Networked() }); !ok {
+			return errors.New(e.Config.Networked + ": this init has no network; build with the output \"netboot\", or variant = \"net\"")
+		}
+	}
 	if e.Config.Larger != "" && e.Variant == nil {
 		return errors.New(e.Config.Larger + ": this initramfs has the smallest init; build with variant = \"live\" or \"net\"")
 	}
@@ -194,7 +199,7 @@ func mountStore(r *Runner, m Machine, ref boot.StoreRef, dev Device) (storeTree,
 		return fail(err)
 	}
 	dir := path.Join(StoreDir, ref.Dir)
-	r.Record.Store = Store{ref.Device.String(), dev.Path, dev.FileSystem, ref.Dir}
+	r.Record.Store = Store{Reference: ref.Device.String(), Device: dev.Path, FileSystem: dev.FileSystem, Dir: ref.Dir}
 	files := m.Files(dir)
 	if info, err := fs.Stat(files, "."); err != nil {
 		return fail(fmt.Errorf("directory %q: %w", ref.Dir, err))
@@ -261,6 +266,11 @@ func checkManifest(r *Runner, store storeTree, serial string, env Env) (images.M
 	if err != nil {
 		return images.Manifest{}, err
 	}
+	return CheckManifest(r, serial, text, sig, env)
+}
+
+// CheckManifest checks the signature of a manifest, then parses it, and records what it says.
+func CheckManifest(r *Runner, serial string, text, sig []byte, env Env) (images.Manifest, error) {
 	if env.Config.Unverified {
 		r.Degrade("not verified", "veneer.verify=none was given: neither the manifest's signature nor any block was checked")
 	} else if env.Paper {

@@ -3,8 +3,11 @@ package stage
 import (
 	"context"
 	"path"
+	"slices"
 
+	"veneer/boot"
 	"veneer/images"
+	"veneer/overlay/rule"
 )
 
 // Set is what a boot found: a manifest that was checked, and where its parts lie.
@@ -31,11 +34,22 @@ type Set struct {
 	from, to int // of the runner's undo: what finding it did
 }
 
-func (s *Set) backing(img images.Image) string {
+// File is the file of an image.
+func (s *Set) File(img images.Image) string {
 	if s.Backing != nil {
 		return s.Backing(img)
 	}
 	return path.Join(s.Dir, images.ImagePath(img.ID))
+}
+
+// Writable says where the state will lie, and how large the tmpfs for what is written to memory may get: zero where none is made.
+func Writable(env *Env, man images.Manifest) (boot.Place, boot.Size, error) {
+	p, err := policyOf(env.Config, man)
+	ephemeral := slices.ContainsFunc(p.rules, func(one rule.Rule) bool { return one.Action == rule.Ephemeral })
+	if p.upper.Kind == boot.UpperPersistent && p.missing != boot.MissingEphemeral && !ephemeral {
+		return p.place, boot.Size{}, err
+	}
+	return p.place, p.upper.Size, err
 }
 
 // Variant is what the larger variants of the init can do besides; the local one links none of it. Both functions run steps of
@@ -47,6 +61,15 @@ type Variant interface {
 
 	// Settle may move a set whose manifest was checked elsewhere before its images are attached: into memory, or to a disk.
 	Settle(ctx context.Context, r *Runner, m Machine, env *Env, set *Set) error
+}
+
+// UpperRoom is what the writable layer in memory may grow to, in bytes; 0 where it persists.
+func (e *Env) UpperRoom(man images.Manifest) (int64, error) {
+	upper, err := chooseUpper(e.Config.Upper, man.Root)
+	if err != nil || upper.Kind == boot.UpperPersistent {
+		return 0, err
+	}
+	return upper.Size.Of(e.RAM), nil
 }
 
 // findSet finds the set to boot.

@@ -2,14 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"veneer/images/esp"
 	"veneer/overlay/state"
-	"veneer/stage"
 	"veneer/stage/report"
 )
 
@@ -19,6 +21,7 @@ type blessReport struct {
 	Deployment string   `json:"deployment"`
 	Final      []string `json:"final"` // operations that can no longer be undone
 	Snapshot   string   `json:"snapshot,omitempty"`
+	Entry      string   `json:"entry,omitempty"` // of the boot loader, which counts it no longer
 
 	Epoch *epochReport `json:"epoch,omitempty"` // where a set names one, or the TPM keeps it
 }
@@ -36,59 +39,89 @@ one (docs/trust.md); a set whose signature was not checked raises nothing.
 
 Where boots that fail lead back to a good snapshot (state.tries), one is made of this boot, and the last two are kept.
 
+Where the boot loader counts the tries of its entry (boot.tries in veneer.toml, systemd-boot), it does so no longer: the entry on the EFI
+system partition gets its name without a count.
+
 On a system with systemd veneer-bless.service does it once boot-complete.target is reached. Mask that unit to bless by hand, and
 order what decides whether a boot is good before that target.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := report.Read(v.root)
+			entry, counted := esp.Running(filepath.Join(v.root, "sys"))
+			if counted != nil && !errors.Is(counted, esp.ErrNotCounted) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "veneer: whether the boot loader counts this boot is not known: %v\n", counted)
+			}
+			rep := blessReport{Final: []string{}}
+			err := v.with(func(k *keptState) error { return v.blessState(cmd, k, &rep) })
+			if errors.Is(err, errNothingKept) && counted == nil {
+				err = nil // but what the loader counts
+			}
+			if r, rerr := report.Read(v.root); rerr == nil {
+				if errors.Is(err, errNothingKept) && (r.Record.Deployment.Epoch > 0 || r.Record.Trust.TPMFound) {
+					err = nil // but the epoch
+				}
+				if err == nil {
+					if e := raiseEpoch(v.root, r.Record, v.dryRun); e.Raised || e.Refuse != "" {
+						rep.Epoch = &e
+					}
+				}
+			}
+			if err == nil && counted == nil {
+				rep.Entry = entry.Good()
+				if !v.dryRun {
+					err = entry.Bless()
+				}
+				if err != nil {
+					err = fmt.Errorf("the boot loader still counts the tries of %s: %w", entry.Path, err)
+				}
+			}
 			if err != nil {
 				return err
 			}
-			if e, _, _ := epochPlaces(r.Record); r.State.Kind != stage.StatePersistent && (e.Epoch > 0 || r.Trust.TPMFound) {
-				// Nothing is kept, and so nothing to be made final: the epoch alone is blessed.
-				e = raiseEpoch(v.root, r.Record, v.dryRun)
-				rep := blessReport{Deployment: r.Record.Deployment.Serial, Final: []string{}, Epoch: &e}
-				return v.print(cmd.OutOrStdout(), rep, func(w io.Writer) { fmt.Fprint(w, e.text()) })
-			}
-			return v.with(func(k *keptState) error {
-				rep := blessReport{Boot: k.boot, Deployment: k.record.Deployment.Serial, Final: []string{}}
-				var final []state.Operation
-				var err error
-				if v.dryRun {
-					final, err = k.PlanBless()
-				} else {
-					final, err = k.Bless(rep.Boot, rep.Deployment, k.now)
+			return v.print(cmd.OutOrStdout(), rep, func(w io.Writer) {
+				for _, f := range rep.Final {
+					fmt.Fprintf(w, "No longer to be undone: %s\n", printable(f))
 				}
-				if err != nil {
-					return err
+				if rep.Entry != "" {
+					fmt.Fprintf(w, "No longer counted by the boot loader: %s\n", printable(rep.Entry))
 				}
-				if !v.dryRun && k.record.Boots.Tries > 0 {
-					if rep.Snapshot, err = k.snapshotOfGood(cmd.Context()); err != nil {
-						fmt.Fprintf(cmd.ErrOrStderr(), "veneer: no snapshot of this good boot was made, so that there is none to return to: %v\n", err)
-					}
+				switch {
+				case v.dryRun:
+				case rep.Deployment != "":
+					fmt.Fprintf(w, "This boot of deployment %s is good.\n", printable(rep.Deployment))
+				default:
+					fmt.Fprintln(w, "This boot is good.")
 				}
-				if e := raiseEpoch(v.root, k.record, v.dryRun); e.Raised || e.Refuse != "" {
-					rep.Epoch = &e
+				if rep.Epoch != nil {
+					fmt.Fprint(w, rep.Epoch.text())
 				}
-				for _, o := range final {
-					rep.Final = append(rep.Final, o.ID+" "+o.What)
-				}
-				return v.print(cmd.OutOrStdout(), rep, func(w io.Writer) {
-					for _, f := range rep.Final {
-						fmt.Fprintf(w, "No longer to be undone: %s\n", printable(f))
-					}
-					if !v.dryRun {
-						fmt.Fprintf(w, "This boot of deployment %s is good.\n", printable(rep.Deployment))
-					}
-					if rep.Epoch != nil {
-						fmt.Fprint(w, rep.Epoch.text())
-					}
-				})
 			})
 		},
 	}
 	v.flags(cmd, "show what could no longer be undone, and bless nothing")
 	return cmd
+}
+
+// blessState marks the boot as good in the state.
+func (v *verb) blessState(cmd *cobra.Command, k *keptState, rep *blessReport) (err error) {
+	rep.Boot, rep.Deployment = k.boot, k.record.Deployment.Serial
+	var final []state.Operation
+	if v.dryRun {
+		final, err = k.PlanBless()
+	} else {
+		final, err = k.Bless(rep.Boot, rep.Deployment, k.now)
+	}
+	if err != nil {
+		return err
+	}
+	if !v.dryRun && k.record.Boots.Tries > 0 {
+		if rep.Snapshot, err = k.snapshotOfGood(cmd.Context()); err != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "veneer: no snapshot of this good boot was made, so that there is none to return to: %v\n", err)
+		}
+	}
+	for _, o := range final {
+		rep.Final = append(rep.Final, o.ID+" "+o.What)
+	}
+	return nil
 }
 
 // whyGood marks the snapshots that a bless makes where failed boots lead back to one (state.tries), and goodKept is how many of
