@@ -13,12 +13,13 @@ const (
 	OutputStore = "store" // an ext4 file system with the store in it
 	OutputUKI   = "uki"   // kernel, initramfs and command line in one EFI program
 	OutputDisk  = "disk"  // a GPT disk that firmware boots
+	OutputISO   = "iso"   // an ISO that firmware boots, as a CD and as a stick
 )
 
 // outputs lists them.
-var outputs = []string{OutputStore, OutputUKI, OutputDisk}
+var outputs = []string{OutputStore, OutputUKI, OutputDisk, OutputISO}
 
-// BootConfig is what firmware finds on a UKI or a disk.
+// BootConfig is what firmware finds on a UKI, a disk or an ISO.
 type BootConfig struct {
 	Cmdline  string   `toml:"cmdline"`        // of the kernel; with Secure Boot the only one that counts
 	Firmware []string `toml:"firmware"`       // FirmwareUEFI, FirmwareBIOS; empty: all that the architecture has
@@ -71,10 +72,7 @@ func (c *Config) freeRoom() int64 {
 func (c *Config) checkMedia(bad func(key, format string, args ...any)) {
 	for i, o := range c.Outputs {
 		key := fmt.Sprintf("outputs[%d]", i)
-		switch {
-		case o == "iso":
-			bad(key, "%q is not made by this version; it makes %s", o, quoted(outputs))
-		case !slices.Contains(outputs, o):
+		if !slices.Contains(outputs, o) {
 			bad(key, "%q is not an output; want %s", o, quoted(outputs))
 		}
 	}

@@ -28,6 +28,7 @@ var packages = map[string]string{
 	"mmd":        "mtools",
 	"mcopy":      "mtools",
 	"syslinux":   "syslinux",
+	"xorriso":    "xorriso",
 }
 
 // findTool finds a program, also where a user's PATH does not lead.

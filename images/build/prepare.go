@@ -62,8 +62,13 @@ func neededTools(c Config, uid int) []string {
 	if c.has(OutputStore) || c.has(OutputDisk) {
 		names = append(names, "mke2fs", "debugfs")
 	}
-	if c.has(OutputDisk) {
+	if c.has(OutputDisk) || c.has(OutputISO) {
 		names = append(names, "mkfs.fat", "mmd", "mcopy")
+	}
+	if c.has(OutputISO) {
+		names = append(names, "xorriso")
+	}
+	if c.has(OutputDisk) {
 		if c.boots(FirmwareBIOS, cmp.Or(c.Architecture, "amd64")) {
 			names = append(names, "syslinux")
 		}
