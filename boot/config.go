@@ -23,6 +23,7 @@ type Config struct {
 	MachineID  string        // systemd.machine_id=, whatever it says
 	FsckMode   FsckMode      // fsck.mode=; "" is auto
 	FsckRepair FsckRepair    // fsck.repair=; "" is preen
+	Larger     string        // the last parameter that only a larger variant of the init can honour
 }
 
 // StoreRef says where the store is: a directory on a device.

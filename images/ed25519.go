@@ -1,9 +1,9 @@
 package images
 
 import (
-	"crypto/sha512"
-
 	"filippo.io/edwards25519"
+
+	"veneer/images/sha2"
 )
 
 // Sizes of Ed25519, RFC 8032.
@@ -24,11 +24,8 @@ func verified(key [keySize]byte, message []byte, signature [signatureSize]byte) 
 	if err != nil {
 		return false
 	}
-	h := sha512.New()
-	h.Write(signature[:32])
-	h.Write(key[:])
-	h.Write(message)
-	k, err := new(edwards25519.Scalar).SetUniformBytes(h.Sum(nil))
+	h := sha2.Sum512(signature[:32], key[:], message)
+	k, err := new(edwards25519.Scalar).SetUniformBytes(h[:])
 	if err != nil {
 		return false
 	}

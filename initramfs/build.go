@@ -24,8 +24,9 @@ type Spec struct {
 	AllowUnsigned bool   // PID 1 boots a set without a signature
 	RescueShell   bool   // a shell and a few commands
 
-	Level int    // of the modules; 0 is DefaultLevel
-	Init  []byte // PID 1; nil is the prebuilt one
+	Level   int     // of the modules; 0 is DefaultLevel
+	Variant Variant // of the prebuilt PID 1; "" is Local
+	Init    []byte  // PID 1; nil is the prebuilt one
 }
 
 // DefaultLevel is zstd's best that unpacks in the memory that the kernel has for it. It takes seconds, beside the minute that the
@@ -99,7 +100,7 @@ func (s Spec) level() int { return cmp.Or(s.Level, DefaultLevel) }
 func (s Spec) programs() ([]Packed, error) {
 	var programs []Packed
 	if s.Init == nil {
-		init, err := prebuiltArchive(s.Kernel.Arch, "init.cpio")
+		init, err := prebuiltArchive(s.Kernel.Arch, cmp.Or(s.Variant, Local).Archive())
 		if err != nil {
 			return nil, err
 		}
@@ -121,6 +122,7 @@ func (s Spec) records(ctx context.Context, chosen *selection) ([]cpio.Record, er
 		// Before it has mounted devtmpfs, PID 1 has this node and no other.
 		cpio.CharDev("dev/console", 0o600, 5, 1),
 		file("etc/veneer/cmdline", 0o644, []byte(strings.TrimSpace(s.Defaults)+"\n")),
+		file("etc/veneer/variant", 0o644, []byte(cmp.Or(s.Variant, Local)+"\n")),
 		file("lib/modules/index", 0o644, chosen.index(s.Kernel.Release)),
 	}
 	if s.Init != nil {

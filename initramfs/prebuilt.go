@@ -27,7 +27,7 @@ func Prebuilt(arch, name string) ([]byte, error) {
 	if name != "init" {
 		return unpacked(arch, name)
 	}
-	archive, err := unpacked(arch, "init.cpio")
+	archive, err := unpacked(arch, Local.Archive())
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package stage
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/images/sha2"
 	"veneer/overlay/mount"
 )
 
@@ -47,6 +47,8 @@ type Env struct {
 	BootID        string // of the running kernel
 	RAM           int64  // bytes
 	Arch          string // of this machine, in Go's names; "" is any
+
+	Variant Variant // what a larger init can do besides; nil in the local one
 }
 
 // Root is a merged root that is ready to be switched to.
@@ -66,8 +68,8 @@ type Root struct {
 // What it does is kept in r for Unwind; what it found is in r.Record.
 func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	cfg := env.Config
-	if env.refusesUnverified() {
-		return Root{}, &StepError{StepCommandLine, errUnverifiedRefused}
+	if err := env.check(); err != nil {
+		return Root{}, &StepError{StepCommandLine, err}
 	}
 	waiting, cancel := context.WithTimeout(ctx, cfg.Wait+cfg.RootDelay)
 	defer cancel()
@@ -78,29 +80,11 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	if err != nil {
 		return Root{}, err
 	}
-	device, err := Do(waiting, r, StepFindStore, func(ctx context.Context) (Device, error) { return m.Device(ctx, cfg.Store.Device) })
+	set, err := findSet(ctx, waiting, r, m, &env)
 	if err != nil {
 		return Root{}, err
 	}
-	store, err := Do(ctx, r, StepMountStore, func(context.Context) (storeTree, error) { return mountStore(r, m, cfg.Store, device) })
-	if err != nil {
-		return Root{}, err
-	}
-	serial, err := Do(ctx, r, StepChoose, func(context.Context) (string, error) {
-		serial, err := choose(r, store, cfg.Deployment)
-		return serial, inStore(r.Record.Store, err)
-	})
-	if err != nil {
-		return Root{}, err
-	}
-	man, err := Do(ctx, r, StepCheckManifest, func(context.Context) (images.Manifest, error) {
-		man, err := checkManifest(r, store, serial, env)
-		return man, inStore(r.Record.Store, err)
-	})
-	if err != nil {
-		return Root{}, err
-	}
-	attached, err := Do(ctx, r, StepAttach, func(context.Context) ([]attachedImage, error) { return attach(r, m, store, man, cfg.Unverified) })
+	attached, err := Do(ctx, r, StepAttach, func(context.Context) ([]attachedImage, error) { return attach(r, m, set) })
 	if err != nil {
 		return Root{}, err
 	}
@@ -108,7 +92,8 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	if err != nil {
 		return Root{}, err
 	}
-	base := newBase(env, device, store.dir, man, serial, lowers)
+	man := set.Manifest
+	base := newBase(env, set, lowers)
 	dir, err := makeRoot(ctx, r, m, base, man)
 	if err != nil {
 		return Root{}, err
@@ -137,7 +122,41 @@ func inStore(s Store, err error) error {
 
 var errUnverifiedRefused = errors.New("veneer.verify=none: this initramfs was not built with allow-unsigned")
 
-func (e Env) refusesUnverified() bool { return e.Config.Unverified && !e.AllowUnsigned && !e.Paper }
+// check refuses what this init cannot do.
+func (e Env) check() error {
+	if e.Config.Unverified && !e.AllowUnsigned && !e.Paper {
+		return errUnverifiedRefused
+	}
+	if e.Config.Larger != "" && e.Variant == nil {
+		return errors.New(e.Config.Larger + ": this initramfs has the smallest init; build with variant = \"live\" or \"net\"")
+	}
+	return nil
+}
+
+// findStore finds the set of a store that lies on a block device.
+func findStore(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (*Set, error) {
+	cfg := &env.Config
+	device, err := Do(waiting, r, StepFindStore, func(ctx context.Context) (Device, error) { return m.Device(ctx, cfg.Store.Device) })
+	if err != nil {
+		return nil, err
+	}
+	store, err := Do(ctx, r, StepMountStore, func(context.Context) (storeTree, error) { return mountStore(r, m, cfg.Store, device) })
+	if err != nil {
+		return nil, err
+	}
+	serial, err := Do(ctx, r, StepChoose, func(context.Context) (string, error) {
+		serial, err := choose(r, store, cfg.Deployment)
+		return serial, inStore(r.Record.Store, err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	man, err := Do(ctx, r, StepCheckManifest, func(context.Context) (images.Manifest, error) {
+		man, err := checkManifest(r, store, serial, *env)
+		return man, inStore(r.Record.Store, err)
+	})
+	return &Set{Manifest: man, Serial: serial, Device: device, Dir: store.dir, Unverified: cfg.Unverified}, err
+}
 
 // storeTree is the mounted store: its files, and where they lie.
 type storeTree struct {
@@ -231,7 +250,7 @@ func checkManifest(r *Runner, store storeTree, serial string, env Env) (images.M
 	if running := r.Record.Kernel; running != "" && man.Kernel.Release != running {
 		r.Degrade("another kernel runs", fmt.Sprintf("%s, and the set was made for %s: the modules in the base do not fit", running, man.Kernel.Release))
 	}
-	sum := sha256.Sum256(text)
+	sum := sha2.Sum256(text)
 	d := &r.Record.Deployment
 	d.Name, d.Version, d.Epoch, d.Architecture, d.Manifest = man.Name, man.Version, man.Epoch, man.Architecture, hex.EncodeToString(sum[:])
 	r.Record.Verified.Corruption = man.Corruption

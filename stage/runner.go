@@ -16,10 +16,13 @@ const (
 	StepEarlyMounts    = "early mounts"
 	StepCommandLine    = "read command line"
 	StepDrivers        = "load drivers"
+	StepNetwork        = "bring up network"
+	StepFindMedium     = "find medium"
 	StepFindStore      = "find store"
 	StepMountStore     = "mount store"
 	StepChoose         = "choose deployment"
 	StepCheckManifest  = "check manifest"
+	StepCopyImages     = "copy images"
 	StepAttach         = "attach images"
 	StepMountImages    = "mount images"
 	StepFindState      = "find state"
@@ -37,8 +40,8 @@ const (
 )
 
 // Steps lists the steps of a boot in order.
-var Steps = []string{StepEarlyMounts, StepCommandLine, StepDrivers, StepFindStore, StepMountStore, StepChoose, StepCheckManifest,
-	StepAttach, StepMountImages, StepFindState, StepPrepareState, StepRequests, StepUppers, StepStackRoot, StepRules, StepIdentity,
+var Steps = []string{StepEarlyMounts, StepCommandLine, StepDrivers, StepNetwork, StepFindMedium, StepFindStore, StepMountStore, StepChoose,
+	StepCheckManifest, StepCopyImages, StepAttach, StepMountImages, StepFindState, StepPrepareState, StepRequests, StepUppers, StepStackRoot, StepRules, StepIdentity,
 	StepCheckRoot, StepHandOver, StepSwitchRoot}
 
 // Level says who wants to see a line.

@@ -22,7 +22,8 @@ type attachedImage struct {
 	mounted func() error
 }
 
-func attach(r *Runner, m Machine, store storeTree, man images.Manifest, unverified bool) (_ []attachedImage, err error) {
+func attach(r *Runner, m Machine, set *Set) (_ []attachedImage, err error) {
+	man, unverified := set.Manifest, set.Unverified
 	modules := []string{"loop"}
 	if !unverified {
 		modules = append(modules, "dm_verity")
@@ -39,7 +40,7 @@ func attach(r *Runner, m Machine, store storeTree, man images.Manifest, unverifi
 	defer r.onUndo(undo)
 	err = each(r.workers(), len(man.Images), func(i int) error {
 		img := man.Images[i]
-		device, mounted, close, err := a.Attach(path.Join(store.dir, images.ImagePath(img.ID)), img, man.Corruption)
+		device, mounted, close, err := a.Attach(set.backing(img), img, man.Corruption)
 		if err != nil {
 			return fmt.Errorf("%s %q: %w", img.Role, img.Name, err)
 		}

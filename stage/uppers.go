@@ -24,8 +24,9 @@ type bootBase struct {
 	base     Base
 }
 
-func newBase(env Env, store Device, storeDir string, man images.Manifest, serial string, lowers []string) bootBase {
-	b := bootBase{env: env, store: store, storeDir: storeDir, lowers: lowers, base: Base{Name: man.Name, Version: man.Version, Serial: serial}}
+func newBase(env Env, set *Set, lowers []string) bootBase {
+	man := set.Manifest
+	b := bootBase{env: env, store: set.Device, storeDir: set.Dir, lowers: lowers, base: Base{Name: man.Name, Version: man.Version, Serial: set.Serial}}
 	for i, img := range man.Images {
 		b.base.Images = append(b.base.Images, img.ID)
 		switch img.Role {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"veneer/images"
+	"veneer/initramfs"
 	"veneer/overlay/identity"
 	"veneer/overlay/rule"
 )
@@ -26,7 +27,8 @@ type Config struct {
 	Wait          string            `toml:"wait"`  // how long the init waits for devices; empty: its default
 	RescueShell   bool              `toml:"rescue-shell"`
 	AllowUnsigned bool              `toml:"allow-unsigned"`
-	Tools         bool              `toml:"tools"` // add the layer with the command and its unit
+	Variant       initramfs.Variant `toml:"variant"` // of PID 1; empty: what the outputs need
+	Tools         bool              `toml:"tools"`   // add the layer with the command and its unit
 	Outputs       []string          `toml:"outputs"`
 
 	FileSystem FileSystem     `toml:"filesystem"`
@@ -200,6 +202,14 @@ func (c Config) has(output string) bool {
 		}
 	}
 	return false
+}
+
+// variant is the variant of PID 1.
+func (c Config) variant() initramfs.Variant {
+	if c.Variant != "" {
+		return c.Variant
+	}
+	return initramfs.Local
 }
 
 // Spec is a build: what to build, where to, and what surrounds it.

@@ -3,12 +3,14 @@ package build
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"veneer/boot"
 	"veneer/images"
+	"veneer/initramfs"
 	"veneer/overlay/identity"
 	"veneer/overlay/rule"
 )
@@ -45,6 +47,7 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	c.checkFileSystem(bad)
 	c.checkKernel(bad)
 	c.checkRoot(bad)
+	c.checkVariant(bad)
 	c.checkKeys(bad)
 	checkLosses("allow.losses", c.Allow.Losses, bad)
 	c.checkIdentity(bad)
@@ -120,6 +123,12 @@ func (c *Config) checkRoot(bad func(key, format string, args ...any)) {
 		}
 	default:
 		bad("root.base-change", "%q is none of merge, keep, quarantine, reset", c.Root.BaseChange)
+	}
+}
+
+func (c *Config) checkVariant(bad func(key, format string, args ...any)) {
+	if c.Variant != "" && !slices.Contains(initramfs.Variants, c.Variant) {
+		bad("variant", "%q is none of local, live, net", c.Variant)
 	}
 }
 

@@ -21,6 +21,7 @@ type Initramfs struct {
 	Init          int64    `json:"init"`           // size of PID 1, bytes; 0 when there is none
 	Defaults      string   `json:"defaults"`       // of the kernel command line
 	AllowUnsigned bool     `json:"allow-unsigned"` // veneer.verify=none is honoured
+	Variant       string   `json:"variant"`        // of PID 1
 	RescueShell   bool     `json:"rescue-shell"`
 	Release       string   `json:"release"` // of the kernel whose modules it holds
 	Modules       []string `json:"modules"` // in the order in which they can be loaded
@@ -40,6 +41,7 @@ const (
 	initPath      = "init"
 	keysDir       = "etc/veneer/keys"
 	defaultsPath  = "etc/veneer/cmdline"
+	variantPath   = "etc/veneer/variant"
 	unsignedPath  = "etc/veneer/allow-unsigned"
 	modulesIndex  = "lib/modules/index"
 	shellPath     = "bin/sh"
@@ -92,6 +94,10 @@ func (i *Initramfs) take(a *archive, e entry) error {
 	case e.Name == defaultsPath:
 		text, err := readEntry(a, e, maxDefaults)
 		i.Defaults = strings.TrimSpace(string(text))
+		return err
+	case e.Name == variantPath:
+		text, err := readEntry(a, e, maxDefaults)
+		i.Variant = strings.TrimSpace(string(text))
 		return err
 	case e.Name == modulesIndex:
 		return i.readIndex(a)

@@ -105,6 +105,9 @@ func printInitramfs(line printLine, i Initramfs) {
 		line("", "%s", printable(strings.Join(i.Modules[:n], " ")))
 		i.Modules = i.Modules[n:]
 	}
+	if i.Variant != "" {
+		line("variant", "%s", printable(i.Variant))
+	}
 	line("defaults", "%s", printable(i.Defaults))
 	line("rescue shell", "%s", yesNo(i.RescueShell))
 	line("unsigned", "%s", map[bool]string{false: "refused", true: "accepted with veneer.verify=none"}[i.AllowUnsigned])

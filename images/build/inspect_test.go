@@ -82,6 +82,7 @@ func goodInitramfs() []byte {
 	return testInitramfs(map[string]string{
 		"init":                        strings.Repeat("i", 3000),
 		"etc/veneer/keys/release.pub": testPublicKey,
+		"etc/veneer/variant":          "live\n",
 		"etc/veneer/cmdline":          "veneer.store=LABEL=VENEER veneer.on-fail=reboot\n",
 		"lib/modules/index":           "veneer-modules 1\nrelease 6.1.0-56-cloud-amd64\nbuiltin squashfs\nmodule dm_mod\nmodule dm_verity dm_mod\nalias virtio:d2 virtio_blk\n",
 		"lib/modules/dm_mod.ko":       strings.Repeat("m", 5001),
@@ -94,7 +95,7 @@ func TestInitramfsIsReadWhateverItsCompression(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Initramfs{Compression: "none", Unpacked: int64(len(plain)), Entries: 5, Init: 3000,
+	want := Initramfs{Compression: "none", Unpacked: int64(len(plain)), Entries: 6, Init: 3000, Variant: "live",
 		Defaults: "veneer.store=LABEL=VENEER veneer.on-fail=reboot", Release: "6.1.0-56-cloud-amd64",
 		Modules: []string{"dm_mod", "dm_verity"}, Builtin: []string{"squashfs"}, Keys: []Key{{"release.pub", "A9C9DF1FDF45BE7F", key}}}
 	microcode := append(testInitramfs(map[string]string{"kernel/x86/microcode": "code"}), make([]byte, 512)...)

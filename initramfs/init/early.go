@@ -103,7 +103,7 @@ func (p *pid1) readEnv() (stage.Env, error) {
 		return stage.Env{}, err
 	}
 	_, uerr := os.Stat(allowUnsigned)
-	return stage.Env{Settings: settings, Keys: keys, AllowUnsigned: uerr == nil,
+	return stage.Env{Settings: settings, Variant: variant(), Keys: keys, AllowUnsigned: uerr == nil,
 		RAM: int64(mem.Totalram) * int64(mem.Unit), Arch: runtime.GOARCH, BootID: bootID()}, nil
 }
 

@@ -71,16 +71,18 @@ func release(ctx context.Context, arch, dir string) error {
 	defer os.RemoveAll(scratch)
 	s := shelf{dir: dir, scratch: scratch}
 
-	init, err := program(ctx, arch, "./initramfs/init", filepath.Join(scratch, "init"), small...)
-	if err != nil {
-		return err
-	}
-	archive, err := archiveOf(ctx, cpio.StaticRecord(init, cpio.Info{Name: "init", Mode: cpio.S_IFREG | 0o755}))
-	if err != nil {
-		return err
-	}
-	if err := s.store(ctx, "init.cpio", archive); err != nil {
-		return err
+	for _, v := range initramfs.Variants {
+		init, err := program(ctx, arch, "./initramfs/init", filepath.Join(scratch, "init"), small(v)...)
+		if err != nil {
+			return err
+		}
+		archive, err := archiveOf(ctx, cpio.StaticRecord(init, cpio.Info{Name: "init", Mode: cpio.S_IFREG | 0o755}))
+		if err != nil {
+			return err
+		}
+		if err := s.store(ctx, v.Archive(), archive); err != nil {
+			return err
+		}
 	}
 	command, err := program(ctx, arch, "./cmd/veneer", filepath.Join(scratch, "veneer"), "-tags", "onboard")
 	if err != nil {
@@ -92,11 +94,13 @@ func release(ctx context.Context, arch, dir string) error {
 	return rescue(ctx, arch, s)
 }
 
-// small makes PID 1 smaller by a tenth: portable ciphers in place of one in assembler for each kind of CPU, and no inlining but in
-// them, where each product of two field elements would else be a call; functions that begin at 8 bytes, and not at 32. PID 1 checks one signature and is gone; a few milliseconds
+// small makes PID 1 smaller by a tenth: portable code in place of one in assembler for each kind of CPU, and no inlining but in the curve,
+// where each product of two field elements would else be a call; functions that begin at 4 bytes, and not at 32. PID 1 checks one signature and is gone; a few milliseconds
 // there are less than what unpacking the difference costs.
-var small = []string{"-tags", "purego", "-gcflags=all=-l", "-gcflags=crypto/internal/fips140/...=",
-	"-ldflags", "-s -w -buildid= -funcalign=4"} // the last -ldflags count
+func small(v initramfs.Variant) []string {
+	return []string{"-tags", "purego," + v.Tag(), "-gcflags=all=-l", "-gcflags=filippo.io/edwards25519/...=",
+		"-ldflags", "-s -w -buildid= -funcalign=4"} // the last -ldflags count
+}
 
 // program builds one static program without anything in it that differs from machine to machine.
 func program(ctx context.Context, arch, pkg, file string, args ...string) ([]byte, error) {

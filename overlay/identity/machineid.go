@@ -1,12 +1,13 @@
 package identity
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
+
+	"veneer/images/sha2"
 )
 
 // Where machine-ids lie.
@@ -54,7 +55,7 @@ const derivedFor = "veneer machine-id\x00"
 
 // DeriveID makes the ID of a platform, see Platform.
 func DeriveID(platform string) ID {
-	sum := sha256.Sum256([]byte(derivedFor + platform))
+	sum := sha2.Sum256([]byte(derivedFor + platform))
 	return newID(sum[:])
 }
 

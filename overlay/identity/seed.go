@@ -2,10 +2,11 @@ package identity
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+
+	"veneer/images/sha2"
 )
 
 // Seeds that a running system keeps for itself: systemd's, and that of older inits.
@@ -65,7 +66,7 @@ func (s *Store) rotateSeed(env Env) (string, error) {
 	if len(old) < leastSeed {
 		old = nil
 	}
-	digest := sha256.Sum256([]byte("veneer platform\x00" + env.Platform))
+	digest := sha2.Sum256([]byte("veneer platform\x00" + env.Platform))
 	platform := []byte(hex.EncodeToString(digest[:16]) + "\n")
 	was, _ := s.read(storedPlatform, 256)
 	ours := bytes.Equal(was, platform)
@@ -82,12 +83,8 @@ func (s *Store) rotateSeed(env Env) (string, error) {
 	if old == nil && !ready {
 		return "none yet: the kernel has gathered too little for one", nil
 	}
-	hash := sha256.New()
-	hash.Write([]byte("veneer random-seed"))
-	hash.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(old))))
-	hash.Write(old)
-	hash.Write(seed)
-	hash.Sum(seed[:seedSize-sha256.Size]) // its last bytes: never less random than the old one
+	sum := sha2.Sum256([]byte("veneer random-seed"), binary.LittleEndian.AppendUint64(nil, uint64(len(old))), old, seed)
+	copy(seed[seedSize-sha2.Size256:], sum[:]) // its last bytes: never less random than the old one
 	if len(old) == seedSize {
 		err = s.renew(storedSeed, seed)
 	} else {

@@ -1,0 +1,54 @@
+package stage
+
+import (
+	"context"
+	"path"
+
+	"veneer/images"
+)
+
+// Set is what a boot found: a manifest that was checked, and where its parts lie.
+type Set struct {
+	Manifest images.Manifest
+	Serial   string
+	Device   Device // that the store is on
+	Dir      string // of the store, mounted
+
+	// Backing returns the file of an image; nil where they lie in the store, under their IDs.
+	Backing func(images.Image) string
+	// Unverified: no block is checked when it is read.
+	Unverified bool
+}
+
+func (s *Set) backing(img images.Image) string {
+	if s.Backing != nil {
+		return s.Backing(img)
+	}
+	return path.Join(s.Dir, images.ImagePath(img.ID))
+}
+
+// Variant is what the larger variants of the init can do besides; the local one links none of it. Both functions run steps of
+// their own with Do, and keep what they did in r for Unwind.
+type Variant interface {
+	// Find finds the set where it is not in a store on a block device. With nil nothing was asked that is not usual, but the
+	// devices may be others than before. waiting ends with the deadline for everything that has to appear.
+	Find(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (*Set, error)
+
+	// Settle may move a set whose manifest was checked elsewhere before its images are attached: into memory, or to a disk.
+	Settle(ctx context.Context, r *Runner, m Machine, env *Env, set *Set) error
+}
+
+// findSet finds the set to boot.
+func findSet(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (set *Set, err error) {
+	v := env.Variant
+	if v != nil {
+		set, err = v.Find(ctx, waiting, r, m, env)
+	}
+	if err == nil && set == nil {
+		set, err = findStore(ctx, waiting, r, m, env)
+	}
+	if err == nil && v != nil {
+		err = v.Settle(ctx, r, m, env, set)
+	}
+	return set, err
+}
