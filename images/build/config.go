@@ -209,6 +209,9 @@ func (c Config) variant() initramfs.Variant {
 	if c.Variant != "" {
 		return c.Variant
 	}
+	if c.has(OutputISO) {
+		return initramfs.Live
+	}
 	return initramfs.Local
 }
 

@@ -24,6 +24,7 @@ type Inspection struct {
 	Initramfs *Initramfs       `json:"initramfs,omitempty"`
 	Kernel    *KernelFile      `json:"kernel,omitempty"`
 	UKI       *UKIFile         `json:"uki,omitempty"`
+	ISO       *ISOFile         `json:"iso,omitempty"`
 }
 
 // SignatureFile is what a signature says of itself.
@@ -43,11 +44,12 @@ type KernelFile struct {
 // Kind is a kind of file or directory that the command knows.
 type Kind string
 
-// The kinds. Only the first five can be verified.
+// The kinds. Only the first six can be verified.
 const (
 	KindOutput     Kind = "output"
 	KindStore      Kind = "store"
 	KindFileSystem Kind = "filesystem" // with a store in it
+	KindISO        Kind = "iso"        // with a store in it
 	KindManifest   Kind = "manifest"
 	KindImage      Kind = "image"
 	KindInitramfs  Kind = "initramfs"
@@ -78,6 +80,8 @@ func Inspect(path string) (Inspection, error) {
 		err = i.readManifest(path)
 	case KindImage, KindInitramfs, KindKernel, KindUKI:
 		err = i.readFile(path, kind)
+	case KindISO:
+		err = i.readISO(path)
 	case KindStore:
 		err = fmt.Errorf("%s is a store; inspect a manifest or an image in it, or check all of it with veneer verify --key KEY %s", path, path)
 	default:
@@ -178,6 +182,9 @@ func DetectKind(path string) (Kind, error) {
 	if n == 0 {
 		return "", fmt.Errorf("%s is an empty file", path)
 	}
+	if isISO(f) { // a hybrid one has the table of a disk, too
+		return KindISO, nil
+	}
 	if isUKI(head[:n]) {
 		return KindUKI, nil
 	}
@@ -190,7 +197,7 @@ func DetectKind(path string) (Kind, error) {
 	if compression(head[:n]) != "" {
 		return KindInitramfs, nil
 	}
-	return "", fmt.Errorf("%s is neither a manifest, an image, an ext4 file system with a store, an initramfs nor a kernel", path)
+	return "", fmt.Errorf("%s is neither a manifest, an image, an ext4 file system with a store, an ISO, an initramfs nor a kernel", path)
 }
 
 // detect tells a kind by the first bytes, as far as they suffice.
