@@ -13,5 +13,6 @@ func hostCommands() []*cobra.Command {
 		installCommand(),
 		inspectCommand(),
 		runCommand(),
+		writeCommand(),
 	}
 }
