@@ -21,7 +21,7 @@ func smallWithE2fsprogs(t *testing.T) string {
 	base := smallTree(t, "amd64")
 	return shared.make(t, "small base with e2fsprogs", func() (string, error) {
 		path := filepath.Join(shared.scratch, "e2fsprogs.tar")
-		args := []string{"--owner=0", "--group=0", "--numeric-owner", "--dereference", "--no-recursion", "--mtime=@1700000000", "-C", "/", "-rf", path}
+		args := []string{"--owner=0", "--group=0", "--numeric-owner", "--dereference", "--no-recursion", "--mtime=@1700000000", `--transform=s,^\(sbin\|lib\)/,usr/\1/,`, "-C", "/", "-rf", path}
 		for _, program := range []string{"/sbin/mkfs.ext4", "/sbin/e2fsck"} {
 			libraries, err := tool(t.Context(), "", "ldd", program)
 			if err != nil {

@@ -67,6 +67,12 @@ func (b *builder) makeISO(ctx context.Context, m images.Manifest, manifest []byt
 	}
 	if uefi {
 		argv = append(argv, "-append_partition", "2", disk.TypeESP, isoESP, "-appended_part_as_gpt", "-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot")
+	} else {
+		// Without a partition behind its file system xorriso makes an MBR, and a state takes a GPT.
+		if err := b.stage.write(isoESP, make([]byte, 1<<20)); err != nil {
+			return err
+		}
+		argv = append(argv, "-append_partition", "3", disk.TypeLinux, isoESP, "-appended_part_as_gpt")
 	}
 	for _, f := range files {
 		argv = append(argv, f.name+"="+f.from)

@@ -136,7 +136,7 @@ func (v *verifier) isoBoots(ctx context.Context, what string, in *iso, man image
 	}
 }
 
-// espOfISO finds the EFI system partition; an ISO for a BIOS alone has none, and no GPT.
+// espOfISO finds the EFI system partition; an ISO for a BIOS alone has none.
 func espOfISO(image string) (esp probe.Partition, ok bool, err error) {
 	f, size, err := openRegular(image)
 	if err != nil {
