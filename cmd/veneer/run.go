@@ -35,6 +35,8 @@ type runFlags struct {
 	fresh   bool
 	uefi    bool
 	bios    bool
+	cdrom   bool
+	stick   bool
 	secure  bool
 	net     bool
 	display string
@@ -48,7 +50,7 @@ type runFlags struct {
 func runCommand() *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
-		Use:   "run [out/ | disk.img | disk.qcow2]",
+		Use:   "run [out/ | disk.img | disk.qcow2 | disk.iso]",
 		Short: "Boot a build output or a disk in QEMU",
 		Long: `Boot the output of 'veneer build' in QEMU, with the serial console on the terminal: Ctrl-A X ends QEMU, Ctrl-A H shows
 more keys. What the guest writes to its disk is kept between runs, until the next build or --fresh. A run beside another
@@ -57,11 +59,13 @@ one of the same output gets a disk of its own, and its changes are thrown away.
 --expect and --send make it a boot test: they are carried out in the order in which they stand on the command line. Each
 --send is typed as soon as the --expect before it has been seen. When all were seen the VM is killed and the exit code
 is 0. When one is not seen within --timeout, the tail of the console is shown and the exit code is 1.
+A disk file that is an ISO is a CD, unless --stick says otherwise.
 A guest's terminal echoes what is typed: expect words that the --send before does not hold.
 
 KVM is used where a guest boots under it, which is tried once after each boot of the host; VENEER_ACCEL=tcg or kvm
 decides it by hand.`,
 		Example: `  veneer run
+  veneer run out --stick --uefi
   veneer run --memory 512M --append veneer.debug --disk data.qcow2,bus=usb
   veneer run --fresh --expect 'login: ' --send root --expect '# ' --send poweroff --expect 'Power down'`,
 		Args: args(cobra.MaximumNArgs(1)),
@@ -82,6 +86,8 @@ decides it by hand.`,
 	flags.BoolVar(&f.fresh, "fresh", false, "forget what the guest wrote in earlier runs")
 	flags.BoolVar(&f.uefi, "uefi", false, "boot the disk from UEFI; of a build output it is the output \"disk\"")
 	flags.BoolVar(&f.bios, "bios", false, "boot the disk from a BIOS, which is what a disk file gets on amd64")
+	flags.BoolVar(&f.cdrom, "cdrom", false, "boot an ISO as a CD, from a BIOS or with --uefi; of a build output it is the output \"iso\"")
+	flags.BoolVar(&f.stick, "stick", false, "boot an ISO as a USB stick with 1 GiB of room behind it, from a BIOS or with --uefi")
 	flags.BoolVar(&f.secure, "secure-boot", false, "UEFI that enforces Secure Boot once it has keys, and is in its setup mode until then")
 	flags.BoolVar(&f.net, "net", false, "a network card behind QEMU's user network")
 	flags.StringVar(&f.display, "display", "none", "a window, as QEMU's -display names it")
@@ -100,7 +106,10 @@ func (f runFlags) run(cmd *cobra.Command, path string) error {
 	defer stop()
 	asked, wrong := f.check()
 	open := qemu.OpenMedium
-	if f.uefi || f.bios || f.secure {
+	switch {
+	case f.cdrom || f.stick:
+		open = func(path, arch string) (qemu.Medium, error) { return qemu.OpenISO(path, arch, f.stick) }
+	case f.uefi || f.bios || f.secure:
 		open = qemu.OpenDisk
 	}
 	medium, err := open(path, f.arch)
@@ -212,6 +221,9 @@ func (f runFlags) check() (vm qemu.VM, err error) {
 	}
 	if f.bios && (f.uefi || f.secure) {
 		bad("--bios: contradicts --uefi and --secure-boot")
+	}
+	if f.cdrom && f.stick {
+		bad("--cdrom: contradicts --stick")
 	}
 	if f.cpus < 1 || f.cpus > qemu.MaxCPUs {
 		bad("--cpus %d: want 1 to %d", f.cpus, qemu.MaxCPUs)

@@ -14,5 +14,6 @@ func hostCommands() []*cobra.Command {
 		inspectCommand(),
 		predictCommand(),
 		runCommand(),
+		writeCommand(),
 	}
 }

@@ -223,7 +223,7 @@ func (c Config) variant() initramfs.Variant {
 	if c.has(OutputNetboot) {
 		return initramfs.Net
 	}
-	if c.wantsLive() {
+	if c.has(OutputISO) || c.wantsLive() {
 		return initramfs.Live
 	}
 	return initramfs.Local

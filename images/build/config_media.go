@@ -20,18 +20,19 @@ const (
 	OutputQcow2 = outQcow2 // the same for virtual machines
 	OutputZstd  = outZstd  // the same to be sent around
 
+	OutputISO     = "iso"      // an ISO that firmware boots, as a CD and as a stick
 	OutputNetboot = outNetboot // a directory that an HTTP server shows, with a script for iPXE
 )
 
 // outputs lists them.
-var outputs = []string{OutputStore, OutputUKI, OutputDisk, OutputQcow2, OutputZstd, OutputNetboot}
+var outputs = []string{OutputStore, OutputUKI, OutputDisk, OutputQcow2, OutputZstd, OutputISO, OutputNetboot}
 
 // makesDisk reports whether a disk is made, in whichever form.
 func (c *Config) makesDisk() bool {
 	return c.has(OutputDisk) || c.has(OutputQcow2) || c.has(OutputZstd)
 }
 
-// BootConfig is what firmware finds on a UKI or a disk.
+// BootConfig is what firmware finds on a UKI, a disk or an ISO.
 type BootConfig struct {
 	Cmdline  string   `toml:"cmdline"`        // of the kernel; with Secure Boot the only one that counts
 	URL      string   `toml:"url"`            // of the directory of the netboot output on its server; empty: the server that DHCP names
@@ -94,10 +95,7 @@ func (c *Config) freeRoom() int64 {
 func (c *Config) checkMedia(bad func(key, format string, args ...any)) {
 	for i, o := range c.Outputs {
 		key := fmt.Sprintf("outputs[%d]", i)
-		switch {
-		case o == "iso":
-			bad(key, "%q is not made by this version; it makes %s", o, quoted(outputs))
-		case !slices.Contains(outputs, o):
+		if !slices.Contains(outputs, o) {
 			bad(key, "%q is not an output; want %s", o, quoted(outputs))
 		}
 	}

@@ -54,7 +54,6 @@ func TestEachMistakeIsReportedWithItsLine(t *testing.T) {
 		{"a store of two lines", smallest + "store = \"LABEL=a\\nb\"\n", `f:5: store: `},
 		{"a wait that is no time", smallest + "wait = \"long\"\n", `f:5: wait: `},
 		{"a wait that ends its word", smallest + "wait = \"1 veneer.verify=none\"\n", `f:5: wait: `},
-		{"an output of a later version", smallest + "outputs = [\"store\", \"iso\"]\n", `f:5: outputs[1]: "iso" is not made by this version`},
 		{"an output that is none", smallest + "outputs = [\"floppy\"]\n", `f:5: outputs[0]: "floppy" is not an output`},
 		{"a file system", smallest + "filesystem.type = \"ext4\"\n", `f:5: filesystem.type: "ext4" is neither`},
 		{"a block size", smallest + "filesystem.block-size = \"3K\"\n", `f:5: filesystem.block-size: "3K" is not a power of two`},

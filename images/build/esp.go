@@ -22,7 +22,7 @@ func (b *builder) makeESP(ctx context.Context, m images.Manifest, manifest []byt
 	c := b.spec.Config
 	var files []espFileOf
 	if c.boots(FirmwareUEFI, m.Architecture) {
-		found, err := b.efiFiles(m)
+		found, err := b.efiFiles(m, outUKI)
 		if err != nil {
 			return err
 		}
@@ -36,31 +36,39 @@ func (b *builder) makeESP(ctx context.Context, m images.Manifest, manifest []byt
 		}
 		files = append(files, found...)
 	}
-	sum := int64(0)
-	for _, f := range files {
-		info, err := os.Stat(b.stage.path(f.from))
-		if err != nil {
-			return err
-		}
-		sum += info.Size()
+	sum, err := b.sizeOf(files)
+	if err != nil {
+		return err
 	}
-	if err := b.makeFAT(ctx, roomForSets(sum), manifest, files); err != nil || !bios {
+	if err := b.makeFAT(ctx, espFile, b.spec.Config.sector(), roomForSets(sum), manifest, files); err != nil || !bios {
 		return err
 	}
 	install := command{dir: b.stage.dir, env: b.fatTime(), argv: []string{b.tools["syslinux"], "--install", "--directory", "/syslinux", espFile}}
 	return install.run(ctx)
 }
 
+// sizeOf is what files hold.
+func (b *builder) sizeOf(files []espFileOf) (sum int64, err error) {
+	for _, f := range files {
+		info, err := os.Stat(b.stage.path(f.from))
+		if err != nil {
+			return 0, err
+		}
+		sum += info.Size()
+	}
+	return sum, nil
+}
+
 // roomForSets is a FAT file system for three sets like this one: its two tables take a 64th, directories and what is rounded up a little.
 func roomForSets(bytes int64) int64 { return 3*bytes + 3*bytes/32 + 1<<20 }
 
 // efiFiles stages the rest of what UEFI starts: the UKI itself, or a menu with the UKI as an entry.
-func (b *builder) efiFiles(m images.Manifest) ([]espFileOf, error) {
+func (b *builder) efiFiles(m images.Manifest, uki string) ([]espFileOf, error) {
 	c := b.spec.Config.Boot
 	arch := efiNames[m.Architecture]
 	first := firstProgram(m.Architecture)
 	if !c.Menu {
-		return []espFileOf{{first, outUKI}}, nil
+		return []espFileOf{{first, uki}}, nil
 	}
 	menu, err := b.systemdEFI("systemd-boot" + arch + ".efi")
 	if err == nil {
@@ -72,8 +80,8 @@ func (b *builder) efiFiles(m images.Manifest) ([]espFileOf, error) {
 	if err != nil {
 		return nil, fmt.Errorf("boot.menu: %w", err)
 	}
-	const menuFile, settings = "menu.efi", "loader.conf"
-	files := []espFileOf{{first, menuFile}, {entryDir + "/" + entryName(m, c.Tries).String(), outUKI}, {"loader/" + settings, settings}}
+	menuFile, settings := "menu-"+uki, "loader.conf-"+uki
+	files := []espFileOf{{first, menuFile}, {entryDir + "/" + entryName(m, c.Tries).String(), uki}, {"loader/loader.conf", settings}}
 	contents := map[string][]byte{menuFile: menu, settings: fmt.Appendf(nil, "timeout %d\neditor no\n", c.Timeout)}
 	if c.Unasked {
 		contents[settings] = append(contents[settings], "secure-boot-enroll force\n"...) // loader.conf(5)
@@ -85,8 +93,8 @@ func (b *builder) efiFiles(m images.Manifest) ([]espFileOf, error) {
 			if err != nil {
 				return nil, fmt.Errorf("boot.enroll: %w: want what 'veneer keygen --secure-boot' wrote", err)
 			}
-			contents[name] = auth
-			files = append(files, espFileOf{"loader/keys/auto/" + name, name})
+			contents[name+"-"+uki] = auth
+			files = append(files, espFileOf{"loader/keys/auto/" + name, name + "-" + uki})
 		}
 	}
 	for name, content := range contents {
@@ -140,13 +148,13 @@ func (b *builder) biosFiles(m images.Manifest) ([]espFileOf, error) {
 const fatLeast = 40 << 20
 
 // makeFAT makes a FAT32 file system of at least size bytes. mtools fills it without a mount.
-func (b *builder) makeFAT(ctx context.Context, size int64, manifest []byte, files []espFileOf) error {
+func (b *builder) makeFAT(ctx context.Context, image string, sector int, size int64, manifest []byte, files []espFileOf) error {
 	// A cluster is a sector.
-	size = (max(size, fatLeast*int64(b.spec.Config.sector()/disk.Sector)) + 1<<20 - 1) &^ (1<<20 - 1)
+	size = (max(size, fatLeast*int64(sector/disk.Sector)) + 1<<20 - 1) &^ (1<<20 - 1)
 	serial := strings.ReplaceAll(uuidOf(append([]byte("fat\n"), manifest...)), "-", "")[:8]
 	dir := b.stage.dir
-	mkfs := command{dir: dir, env: b.fatTime(), argv: []string{b.tools["mkfs.fat"], "--invariant", "-F", "32", "-S", strconv.Itoa(b.spec.Config.sector()), "-s", "1", "-i", serial, "-n", espLabel,
-		"-C", espFile, strconv.FormatInt(size/1024, 10)}}
+	mkfs := command{dir: dir, env: b.fatTime(), argv: []string{b.tools["mkfs.fat"], "--invariant", "-F", "32", "-S", strconv.Itoa(sector), "-s", "1", "-i", serial, "-n", espLabel,
+		"-C", image, strconv.FormatInt(size/1024, 10)}}
 	if err := mkfs.run(ctx); err != nil {
 		return err
 	}
@@ -158,11 +166,11 @@ func (b *builder) makeFAT(ctx context.Context, size int64, manifest []byte, file
 			dirs = append([]string{"::/" + d}, dirs...)
 		}
 		for _, d := range dirs {
-			if err := b.mtool(ctx, "mmd", "-i", espFile, d); err != nil {
+			if err := b.mtool(ctx, "mmd", "-i", image, d); err != nil {
 				return err
 			}
 		}
-		if err := b.mtool(ctx, "mcopy", "-i", espFile, f.from, "::/"+f.name); err != nil {
+		if err := b.mtool(ctx, "mcopy", "-i", image, f.from, "::/"+f.name); err != nil {
 			return err
 		}
 	}

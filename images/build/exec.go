@@ -30,6 +30,7 @@ var packages = map[string]string{
 	"syslinux":   "syslinux",
 	"qemu-img":   "qemu-utils",
 	"sbverify":   "sbsigntool",
+	"xorriso":    "xorriso",
 }
 
 // findTool finds a program, also where a user's PATH does not lead.

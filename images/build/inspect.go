@@ -25,6 +25,7 @@ type Inspection struct {
 	Kernel    *KernelFile      `json:"kernel,omitempty"`
 	UKI       *UKIFile         `json:"uki,omitempty"`
 	Disk      *DiskFile        `json:"disk,omitempty"`
+	ISO       *ISOFile         `json:"iso,omitempty"`
 }
 
 // SignatureFile is what a signature says of itself.
@@ -49,6 +50,7 @@ const (
 	KindOutput     Kind = "output"
 	KindStore      Kind = "store"
 	KindFileSystem Kind = "filesystem" // with a store in it
+	KindISO        Kind = "iso"        // with a store in it
 	KindManifest   Kind = "manifest"
 	KindImage      Kind = "image"
 	KindInitramfs  Kind = "initramfs"
@@ -81,6 +83,8 @@ func Inspect(path string) (Inspection, error) {
 		err = i.readFile(path, kind)
 	case KindDisk:
 		err = i.readDisk(path)
+	case KindISO:
+		err = i.readISO(path)
 	case KindStore:
 		err = fmt.Errorf("%s is a store; inspect a manifest or an image in it, or check all of it with veneer verify --key KEY %s", path, path)
 	default:
@@ -181,6 +185,9 @@ func DetectKind(path string) (Kind, error) {
 	if n == 0 {
 		return "", fmt.Errorf("%s is an empty file", path)
 	}
+	if isISO(f) { // a hybrid one has the table of a disk, too
+		return KindISO, nil
+	}
 	if isUKI(head[:n]) {
 		return KindUKI, nil
 	}
@@ -196,7 +203,7 @@ func DetectKind(path string) (Kind, error) {
 	if compression(head[:n]) != "" {
 		return KindInitramfs, nil
 	}
-	return "", fmt.Errorf("%s is neither a manifest, an image, an ext4 file system with a store, an initramfs nor a kernel", path)
+	return "", fmt.Errorf("%s is neither a manifest, an image, an ext4 file system with a store, an ISO, an initramfs nor a kernel", path)
 }
 
 // detect tells a kind by the first bytes, as far as they suffice.

@@ -36,6 +36,9 @@ func (i Inspection) WriteText(w io.Writer) error {
 	if i.Disk != nil {
 		printDisk(line, *i.Disk)
 	}
+	if i.ISO != nil {
+		printISO(line, *i.ISO)
+	}
 	if k := i.Kernel; k != nil {
 		line("kernel", "%s", printable(k.Release))
 		line("architecture", "%s", k.Architecture)

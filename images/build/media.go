@@ -17,6 +17,7 @@ const (
 	outDisk  = "disk.img"
 	outQcow2 = "disk.qcow2"
 	outZstd  = "disk.img.zst"
+	outISO   = "disk.iso"
 	espFile  = "esp.img" // staged only
 	bootFile = "syslinux.cfg"
 )
@@ -40,21 +41,25 @@ var efiNames = map[string]string{"amd64": "x64", "arm64": "aa64"}
 // writeOutputs stages what was asked for and returns the names of what is to be published.
 func (b *builder) writeOutputs(ctx context.Context, m images.Manifest, manifest []byte) (names []string, err error) {
 	c := b.spec.Config
-	if c.makesDisk() && c.boots(FirmwareBIOS, m.Architecture) && m.Architecture != "amd64" {
+	if (c.makesDisk() || c.has(OutputISO)) && c.boots(FirmwareBIOS, m.Architecture) && m.Architecture != "amd64" {
 		return nil, fmt.Errorf("boot.firmware: %s machines have no BIOS, and the kernel is for one", m.Architecture)
 	}
 	netUKI := c.has(OutputNetboot) && c.Boot.URL != "" && c.boots(FirmwareUEFI, m.Architecture)
 	uefi := c.has(OutputUKI) || netUKI || c.makesDisk() && c.boots(FirmwareUEFI, m.Architecture)
+	if err := b.stage.write(defaultFile, []byte(firstSerial+"\n")); err != nil {
+		return nil, err
+	}
 	for _, o := range []struct {
 		wanted, published bool
 		what, file        string
 		make              func() error
 	}{
 		{c.has(OutputStore) || c.makesDisk(), c.has(OutputStore), "store", outStore, func() error { return b.makeStore(ctx, m, manifest) }},
-		{uefi, c.has(OutputUKI), "uki", outUKI, func() error { return b.makeUKI(m) }},
+		{uefi, c.has(OutputUKI), "uki", outUKI, func() error { return b.makeUKI(m, outUKI, c.Boot.Cmdline) }},
 		{c.makesDisk(), c.has(OutputDisk), "disk", outDisk, func() error { return b.makeDisk(ctx, m, manifest) }},
 		{c.has(OutputQcow2), true, outQcow2, outQcow2, func() error { return b.makeQcow2(ctx) }},
 		{c.has(OutputZstd), true, outZstd, outZstd, func() error { return b.makeZstd(ctx) }},
+		{c.has(OutputISO), true, "iso", outISO, func() error { return b.makeISO(ctx, m, manifest) }},
 		{c.has(OutputNetboot), true, "netboot", outNetboot, func() error { return b.makeNetboot(m, netUKI) }},
 	} {
 		if !o.wanted {
@@ -77,23 +82,20 @@ func (b *builder) writeOutputs(ctx context.Context, m images.Manifest, manifest 
 }
 
 func (b *builder) makeStore(ctx context.Context, m images.Manifest, manifest []byte) error {
-	if err := b.stage.write(defaultFile, []byte(firstSerial+"\n")); err != nil {
-		return err
-	}
 	return makeStore(ctx, b.tools, b.stage.dir, placedFiles(m, b.signer != nil), manifest, b.spec.Config.stateRoom(), b.newest())
 }
 
-// makeUKI stages the UKI, signed if there is a key.
-func (b *builder) makeUKI(m images.Manifest) error {
+// makeUKI stages a UKI, signed if there is a key.
+func (b *builder) makeUKI(m images.Manifest, file, cmdline string) error {
 	c := b.spec.Config.Boot
 	stub, err := b.stub(m.Architecture)
 	if err != nil {
 		return err
 	}
 	if err := runsOn(stub, m.Architecture); err != nil {
-		return fmt.Errorf("stub of %s: %w", outUKI, err)
+		return fmt.Errorf("stub of %s: %w", file, err)
 	}
-	u := disk.UKI{Stub: stub, OSRelease: osRelease(m, c.Tries), Cmdline: c.Cmdline, Uname: m.Kernel.Release}
+	u := disk.UKI{Stub: stub, OSRelease: osRelease(m, c.Tries), Cmdline: cmdline, Uname: m.Kernel.Release}
 	if c.SBAT != "" {
 		if u.SBAT, err = readSmall(c.SBAT, maxSBAT); err != nil {
 			return fmt.Errorf("boot.sbat: %w", err)
@@ -112,14 +114,14 @@ func (b *builder) makeUKI(m images.Manifest) error {
 	}
 	image, err := u.Image()
 	if err != nil {
-		return fmt.Errorf("make %s: %w", outUKI, err)
+		return fmt.Errorf("make %s: %w", file, err)
 	}
 	if b.efi != nil {
 		if image, err = b.efi.Sign(image); err != nil {
-			return fmt.Errorf("sign %s: %w", outUKI, err)
+			return fmt.Errorf("sign %s: %w", file, err)
 		}
 	}
-	return b.stage.write(outUKI, image)
+	return b.stage.write(file, image)
 }
 
 // stub finds systemd's stub for UKIs.

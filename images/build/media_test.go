@@ -407,7 +407,7 @@ func TestTheSystemPartitionHasRoomForThreeSets(t *testing.T) {
 	}
 	const set = 30<<20 + 1
 	write(t, s.path("set"), string(noise(set)))
-	if err := b.makeFAT(t.Context(), roomForSets(set), []byte("manifest"), []espFileOf{{"EFI/Linux/one.efi", "set"}}); err != nil {
+	if err := b.makeFAT(t.Context(), espFile, 512, roomForSets(set), []byte("manifest"), []espFileOf{{"EFI/Linux/one.efi", "set"}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"two", "three"} {

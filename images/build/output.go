@@ -149,7 +149,7 @@ func (s *stage) sweep(dir string, wanted map[string]bool, names []string) error 
 			errs = append(errs, os.Remove(filepath.Join(dir, f.Name())))
 		}
 	}
-	for _, name := range []string{images.SignatureName, outStore, outUKI, outDisk, outQcow2, outZstd} {
+	for _, name := range []string{images.SignatureName, outStore, outUKI, outDisk, outQcow2, outZstd, outISO} {
 		stays := false
 		for _, n := range names {
 			stays = stays || n == name

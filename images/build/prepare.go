@@ -65,8 +65,13 @@ func neededTools(c Config, uid int) []string {
 	if c.has(OutputQcow2) {
 		names = append(names, "qemu-img")
 	}
-	if c.makesDisk() {
+	if c.makesDisk() || c.has(OutputISO) {
 		names = append(names, "mkfs.fat", "mmd", "mcopy")
+	}
+	if c.has(OutputISO) {
+		names = append(names, "xorriso")
+	}
+	if c.makesDisk() {
 		if c.boots(FirmwareBIOS, cmp.Or(c.Architecture, "amd64")) {
 			names = append(names, "syslinux")
 		}

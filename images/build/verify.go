@@ -54,12 +54,13 @@ func (v Verification) Err() error {
 	return errors.Join(errs...)
 }
 
-// Verify checks a build output, a store, a file system image with a store in it, a manifest or an image:
+// Verify checks a build output, a store, a file system image or an ISO with a store in it, a manifest or an image:
 //
 //	output    signature, manifest, digests of kernel and initramfs, each block of each image,
-//	          and that a UKI, a disk and a store image hold just that
+//	          and that a UKI, a disk, an ISO and a store image hold just that
 //	store     the default; for each deployment signature, manifest, each block of each image
 //	          (the same for one that lies in an ext4 image, such as store.img: nothing is mounted)
+//	ISO       the same, and that what firmware starts is the kernel and the initramfs of the manifest
 //	manifest  signature, manifest
 //	image     each block, against the ID in the file's name or else in its own hash tree
 //	disk      its partition table, what the store holds, and that kernels and initramfs on its EFI system partition are of it;
@@ -80,6 +81,8 @@ func Verify(ctx context.Context, spec VerifySpec) (Verification, error) {
 		err = v.store(ctx, directory(spec.Path))
 	case KindFileSystem:
 		err = v.fileSystem(ctx, spec.Path)
+	case KindISO:
+		err = v.isoAlone(ctx, spec.Path)
 	case KindManifest:
 		v.trust(filepath.Dir(spec.Path))
 		_, _ = v.manifest("", directory(filepath.Dir(spec.Path)), filepath.Base(spec.Path))
@@ -157,11 +160,16 @@ func (v *verifier) output(ctx context.Context, dir string) error {
 	}
 	if _, err := os.Lstat(filepath.Join(dir, storeImageFile)); err == nil {
 		v.storeImage(ctx, dir, man)
-	} else if _, err := os.Lstat(filepath.Join(dir, outDisk)); err != nil {
+	} else if !exists(filepath.Join(dir, outDisk)) && !exists(filepath.Join(dir, outISO)) {
 		v.note("there is no " + storeImageFile + " to be compared with what was checked")
 	}
 	v.media(ctx, dir, man)
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // manifest checks a signature before it parses what was signed. The error says that there is no manifest to go on with.

@@ -28,6 +28,9 @@ func (v *verifier) media(ctx context.Context, dir string, man images.Manifest) {
 			v.disk(ctx, dir, name, man)
 		}
 	}
+	if _, err := os.Lstat(filepath.Join(dir, outISO)); err == nil {
+		v.iso(ctx, dir, man)
+	}
 }
 
 // ukiFits compares the parts of a UKI with what the manifest says of them.

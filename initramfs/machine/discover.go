@@ -145,6 +145,9 @@ func (m *Machine) look(name string) {
 	d.readOnly = readLine(filepath.Join(dir, "ro")) == "1"
 	m.devices[name] = d
 	d.err = d.sniff()
+	if d.content.Type == "iso9660" { // of a hybrid ISO the partition is to be seen no later than the disk
+		_ = m.scan()
+	}
 }
 
 func (d *blockDevice) sniff() error {
@@ -171,9 +174,10 @@ func (m *Machine) answering(ref boot.DeviceRef) []*blockDevice {
 			found = append(found, d)
 		}
 	}
-	// A hybrid ISO on a stick shows its label twice, on the disk and on its first partition; the disk is the whole of it.
+	// A hybrid ISO on a stick shows its label twice, on the disk and on its first partition. While the disk is mounted nobody can
+	// claim another partition of it, for a state.
 	found = slices.DeleteFunc(found, func(d *blockDevice) bool {
-		return d.content.Type == "iso9660" && slices.ContainsFunc(found, func(o *blockDevice) bool { return o.name == d.parent })
+		return d.content.Type == "iso9660" && slices.ContainsFunc(found, func(o *blockDevice) bool { return o.parent == d.name })
 	})
 	return found
 }

@@ -27,14 +27,15 @@ func Buses() []Bus { return []Bus{VirtioBlk, VirtioSCSI, AHCI, NVMe, USB, UAS, S
 
 // Disk is a disk image and the way in which the guest sees it.
 type Disk struct {
-	Path     string
-	Format   string // raw or qcow2; raw when empty
-	Bus      Bus    // virtio-blk when empty
-	ReadOnly bool   // the guest sees a write-protected disk
-	Snapshot bool   // what the guest writes is thrown away when QEMU ends
-	Serial   string // serial number that the guest sees; not for USB and SD
-	Sector   int    // bytes of a logical sector: 512 when zero, or 4096, which virtio-blk, SCSI, NVMe and UAS can have
-	Log      string // a file, there and empty, that gets each write and flush of the guest, in the form of Linux's dm-log-writes; raw only
+	Path      string
+	Format    string // raw or qcow2; raw when empty
+	Bus       Bus    // virtio-blk when empty
+	Removable bool   // the guest sees a medium that can be taken out; USB only
+	ReadOnly  bool   // the guest sees a write-protected disk
+	Snapshot  bool   // what the guest writes is thrown away when QEMU ends
+	Serial    string // serial number that the guest sees; not for USB and SD
+	Sector    int    // bytes of a logical sector: 512 when zero, or 4096, which virtio-blk, SCSI, NVMe and UAS can have
+	Log       string // a file, there and empty, that gets each write and flush of the guest, in the form of Linux's dm-log-writes; raw only
 }
 
 // ParseDisk reads FILE[,bus=BUS][,format=FORMAT][,serial=TEXT][,readonly][,snapshot], where a comma in a value is written
@@ -194,6 +195,9 @@ func attach(d Disk, i int, controllers map[string]bool) ([]string, error) {
 		return append(devices, "nvme"+drive+serial), nil
 	case USB:
 		shared("xhci", "qemu-xhci")
+		if d.Removable {
+			drive += ",removable=on"
+		}
 		return append(devices, fmt.Sprintf("usb-storage,bus=xhci.0,id=usb%d", i)+drive), nil
 	case UAS:
 		shared("xhci", "qemu-xhci")

@@ -87,8 +87,10 @@ func (h diskHead) has(offset int, magic string) bool {
 	return len(h.bytes) >= offset+len(magic) && string(h.bytes[offset:offset+len(magic)]) == magic
 }
 
+func (h diskHead) iso() bool { return h.has(isoVolume+1, "CD001") }
+
 // bootable claims that a firmware could find something to boot: the signature of a boot sector, or an ISO 9660 file system.
-func (h diskHead) bootable() bool { return h.has(510, "\x55\xaa") || h.has(isoVolume+1, "CD001") }
+func (h diskHead) bootable() bool { return h.has(510, "\x55\xaa") || h.iso() }
 
 // sector is the size of the sectors that a raw disk's partition table is made for; 0 for the usual.
 func (h diskHead) sector() int {

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,8 @@ type Medium struct {
 	Base  string // the disk below the state
 	kind  string // its format
 	State string // the overlay; made by Claim
+	Size  int64  // of the state, bytes; 0 for that of the base
+	Fixed bool   // nobody can write to it, and there is no state
 }
 
 // Names of the files of a build output.
@@ -36,13 +39,14 @@ const (
 	storeFile     = "store.img"
 	diskFile      = "disk.img"
 	qcow2File     = "disk.qcow2"
+	isoFile       = "disk.iso"
 	stateDir      = ".run"
 )
 
 // maxManifest bounds what is read of a manifest; a real one has a few kilobytes.
 const maxManifest = 1 << 20
 
-// OpenMedium looks at path, a directory that `veneer build` has written or a disk file. arch, Go's name, is for a disk file
+// OpenMedium looks at path, a directory that `veneer build` has written or a disk file, which is a CD where it is an ISO. arch, Go's name, is for a disk file
 // only: an output names its own. Nothing is written.
 func OpenMedium(path, arch string) (Medium, error) {
 	info, err := os.Stat(path)
@@ -94,6 +98,40 @@ func archOf(dir string) string {
 	return named.Architecture
 }
 
+// stickRoom is what a stick has behind the ISO that was written to it.
+const stickRoom = 1 << 30
+
+// OpenISO looks at path, an ISO or a directory that `veneer build` has written one to, to boot it from its firmware: as a CD, or as a
+// stick that it was written to, which is larger than the ISO.
+func OpenISO(path, arch string, stick bool) (Medium, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		path = filepath.Join(path, isoFile)
+		if info, err = os.Stat(path); err != nil {
+			return Medium{}, fmt.Errorf("open medium: %w; name the output \"iso\" in veneer.toml and run veneer build", err)
+		}
+	}
+	if err != nil {
+		return Medium{}, fmt.Errorf("open medium: %w", err)
+	}
+	head, err := readHead(path)
+	if err == nil && !head.iso() {
+		err = fmt.Errorf("%s is %w that a drive would take for a CD: it holds no ISO 9660 file system", path, ErrNotADisk)
+	}
+	if err != nil {
+		return Medium{}, fmt.Errorf("open medium: %w", err)
+	}
+	m, err := openDisk(path, arch, info)
+	if err != nil {
+		return m, err
+	}
+	if stick {
+		m.Fixed, m.Size = false, info.Size()+stickRoom
+		m.VM.Disks = []Disk{{Path: m.State, Format: formatQcow2, Bus: USB, Removable: true}}
+	}
+	return m, nil
+}
+
 func openDisk(path, arch string, info fs.FileInfo) (Medium, error) {
 	head, err := readHead(path)
 	if err != nil {
@@ -110,6 +148,10 @@ func openDisk(path, arch string, info fs.FileInfo) (Medium, error) {
 	key := fmt.Sprintf("%s %d %d", filepath.Base(path), info.Size(), info.ModTime().UnixNano())
 	m := newMedium(VM{Arch: orDefault(arch, runtime.GOARCH)}, path, []byte(key))
 	m.kind, m.VM.Disks[0].Sector = format, head.sector()
+	if head.iso() {
+		m.Fixed = true
+		m.VM.Disks = []Disk{{Path: path, Bus: CDROM}}
+	}
 	return m, nil
 }
 
@@ -188,6 +230,9 @@ func readManifest(path string) ([]byte, error) {
 // while somebody else has it: the caller may boot Throwaway instead. A concurrent reader sees the old state or the new one,
 // never half of one; who has the old one open keeps it until it closes it.
 func (m Medium) Claim(ctx context.Context, fresh bool) (release func(), err error) {
+	if m.Fixed {
+		return func() {}, nil
+	}
 	dir := filepath.Dir(m.State)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make state: %w", err)
@@ -224,7 +269,8 @@ func (m Medium) Vars() string { return strings.TrimSuffix(m.State, ".qcow2") + "
 
 // Throwaway is the medium as a disk whose changes are gone with the VM, so that any number of VMs may have it at a time.
 func (m Medium) Throwaway() Disk {
-	return Disk{Path: m.Base, Format: orDefault(m.kind, formatRaw), Bus: VirtioBlk, Snapshot: true, Sector: m.VM.Disks[0].Sector}
+	d := m.VM.Disks[0]
+	return Disk{Path: m.Base, Format: orDefault(m.kind, formatRaw), Bus: d.Bus, Removable: d.Removable, Snapshot: true, Sector: d.Sector}
 }
 
 func (m Medium) prepareState(ctx context.Context, fresh bool) error {
@@ -240,6 +286,9 @@ func (m Medium) prepareState(ctx context.Context, fresh bool) error {
 	base := filepath.Join("..", filepath.Base(m.Base)) // so that the directory can be moved as a whole
 	var said bytes.Buffer
 	create := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", orDefault(m.kind, formatRaw), "-b", base, part)
+	if m.Size > 0 {
+		create.Args = append(create.Args, strconv.FormatInt(m.Size, 10))
+	}
 	create.Stderr = &said
 	if err := create.Run(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {

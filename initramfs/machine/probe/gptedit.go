@@ -27,6 +27,7 @@ type GPT struct {
 	primary [2][]byte
 	backup  [2][]byte // header and entries at the end of the disk as they are now; nil where they are damaged
 	at      int64     // LBA of the first entries
+	spare   int64     // bytes that Add leaves free, where it can
 }
 
 // ReadGPT reads the table of a disk of size bytes with logical sectors of sectorSize bytes, to change it. It refuses with
@@ -167,8 +168,22 @@ func (g *GPT) Find(name string) (p Partition, kind string, found bool, err error
 	return p, kind, found, nil
 }
 
+// spareLeast is what has to be left for a partition, or Spare is not heeded.
+const spareLeast = 32 << 20
+
+// Spare asks Add to leave bytes free before the partition that it makes.
+func (g *GPT) Spare(bytes int64) { g.spare = bytes }
+
+// Used is how many bytes of the disk the partitions and what lies before them take.
+func (g *GPT) Used() int64 {
+	last, _ := g.tail()
+	return int64(last+1) * g.sector
+}
+
 // Add puts a partition behind all others: name, type, and a UUID of 16 random bytes; size in bytes, 0 for all the room, rounded
 // up to a MiB. Room of less than min bytes is refused.
+//
+// Room that Spare was asked for stays free before it, if the rest has 32 MiB, and as much as is wanted.
 func (g *GPT) Add(name, kind string, random [16]byte, size, least int64) (Partition, error) {
 	typ, err := parseGUID(kind)
 	if err != nil {
@@ -182,11 +197,14 @@ func (g *GPT) Add(name, kind string, random [16]byte, size, least int64) (Partit
 	used, _ := g.tail()
 	start := (used + unit) / unit * unit
 	end := (g.end() + 1) / unit * unit // behind the last sector
+	want := (size + align - 1) / align * align
+	if spare := (uint64(g.spare/g.sector) + unit - 1) / unit * unit; start+spare < end && int64(end-start-spare)*g.sector >= max(want, least, spareLeast) {
+		start += spare
+	}
 	room := int64(0)
 	if end > start {
 		room = int64(end-start) * g.sector
 	}
-	want := (size + align - 1) / align * align
 	if want > 0 {
 		end = start + uint64(want/g.sector)
 	}

@@ -17,6 +17,9 @@ import (
 	"veneer/stage"
 )
 
+// isoPartition is the name that xorriso gives to the part of a hybrid ISO that is ISO 9660.
+const isoPartition = "ISO9660"
+
 // CreatePartition makes a partition behind all others, and returns its UUID:
 //
 //   - reads the table of the disk, and takes a partition of that name that is there already
@@ -51,6 +54,10 @@ func (m *Disk) createPartition(disk string, spec stage.PartitionSpec) (string, e
 		var random [16]byte
 		if _, err := rand.Read(random[:]); err != nil {
 			return "", err
+		}
+		// On a stick that an ISO was written to: room for a larger one, lest the next does not fit before the state.
+		if _, _, iso, err := g.Find(isoPartition); err == nil && iso {
+			g.Spare(g.Used())
 		}
 		if p, err = g.Add(spec.Name, kind, random, spec.Size, spec.MinSize); err != nil {
 			return "", err
