@@ -213,6 +213,9 @@ func (c Config) variant() initramfs.Variant {
 	if c.Variant != "" {
 		return c.Variant
 	}
+	if c.has(OutputNetboot) {
+		return initramfs.Net
+	}
 	if c.wantsLive() {
 		return initramfs.Live
 	}
