@@ -18,8 +18,8 @@ import (
 	"veneer/vmtests/qemu"
 )
 
-// noiseSize is what the layer of the live recipe weighs.
-const noiseSize = 24 << 20
+// liveNoise is what the layer of the live recipe weighs.
+const liveNoise = 24 << 20
 
 // live is a set with a layer of some weight, and the init variant live.
 func live(t *testing.T, kernel, more string) output {
@@ -30,7 +30,7 @@ func live(t *testing.T, kernel, more string) output {
 	}
 	r := smallRecipe(t, name, "variant = \"live\"\n[[layers]]\nname = \"noise\"\nsource = \"noise.tar\"\n")
 	r.toml = strings.Replace(r.toml, "[root]\n", "[root]\n"+more, 1)
-	r.files["noise.tar"] = archive(t, "live", file{"opt/noise", string(noise(noiseSize))})
+	r.files["noise.tar"] = archive(t, "live", file{"opt/noise", string(noise(liveNoise))})
 	r.files["kernel.deb"] = kernelDeb(t, "amd64", kernel)
 	return outputOf(t, r)
 }
