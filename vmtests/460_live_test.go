@@ -267,10 +267,13 @@ func TestAMediumThatIsPulledOutIsTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			out := live(t, "full", "")
-			vm := out.vm(t, "", append(c.words, "quiet")...)
+			vm := out.vm(t, "", c.words...)
 			vm.Disks = []qemu.Disk{{Path: out.disk(), Bus: qemu.USB, ReadOnly: true}}
 			g := start(t, vm)
+			g.expect(`veneer: .*\] load drivers`)
+			g.expect(`veneer: .*\] switch root`)
 			g.expect(g.prompt)
+			g.run("echo 4 > /proc/sys/kernel/printk") // as quiet has it
 			g.run("cat /proc/version") // so that the page cache has what it takes, for the case that goes on
 			if c.end != "" {
 				g.run("echo 3 > /proc/sys/vm/drop_caches")
