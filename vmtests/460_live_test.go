@@ -18,8 +18,8 @@ import (
 	"veneer/vmtests/qemu"
 )
 
-// mediumNoise is what the layer of the live recipe weighs.
-const mediumNoise = 24 << 20
+// liveNoise is what the layer of the live recipe weighs.
+const liveNoise = 24 << 20
 
 // live is a set with a layer of some weight, and the init variant live.
 func live(t *testing.T, kernel, more string) output {
@@ -30,7 +30,7 @@ func live(t *testing.T, kernel, more string) output {
 	}
 	r := smallRecipe(t, name, "variant = \"live\"\n[[layers]]\nname = \"noise\"\nsource = \"noise.tar\"\n")
 	r.toml = strings.Replace(r.toml, "[root]\n", "[root]\n"+more, 1)
-	r.files["noise.tar"] = archive(t, "live", file{"opt/noise", string(noise(mediumNoise))})
+	r.files["noise.tar"] = archive(t, "live", file{"opt/noise", string(noise(liveNoise))})
 	r.files["kernel.deb"] = kernelDeb(t, "amd64", kernel)
 	return outputOf(t, r)
 }
@@ -267,11 +267,17 @@ func TestAMediumThatIsPulledOutIsTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			out := live(t, "full", "")
-			vm := out.vm(t, "", append(c.words, "quiet")...)
+			vm := out.vm(t, "", c.words...)
 			vm.Disks = []qemu.Disk{{Path: out.disk(), Bus: qemu.USB, ReadOnly: true}}
 			g := start(t, vm)
+			g.expect(`veneer: .*\] load drivers`)
+			g.expect(`veneer: .*\] switch root`)
 			g.expect(g.prompt)
-			g.run("echo 3 > /proc/sys/vm/drop_caches")
+			g.run("echo 4 > /proc/sys/kernel/printk") // as quiet has it
+			g.run("cat /proc/version") // so that the page cache has what it takes, for the case that goes on
+			if c.end != "" {
+				g.run("echo 3 > /proc/sys/vm/drop_caches")
+			}
 			if err := g.Unplug(g.ctx, 0); err != nil {
 				t.Fatal(err)
 			}
