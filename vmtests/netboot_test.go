@@ -28,7 +28,7 @@ func netbootOutput(t *testing.T) output {
 		return output{dir: dir}
 	}
 	r := smallRecipe(t, "netboot", "outputs = [\"netboot\"]\nrescue-shell = false")
-	r.toml += "[[layers]]\nname = \"noise\"\nsource = \"noise.tar\"\n"
+	r.toml += "[boot]\ncmdline = \"console=ttyS0 panic=-1\"\n[[layers]]\nname = \"noise\"\nsource = \"noise.tar\"\n"
 	r.files["noise.tar"] = noiseTar(t)
 	return outputOf(t, r)
 }
