@@ -6,6 +6,7 @@ import "slices"
 type Policy struct {
 	Kind    string   // Generic, List; "" is Generic
 	Modules []string // names, in addition to what the kind takes
+	Media   bool     // the init looks for media that are files
 	Network bool     // Generic takes drivers of network cards too
 }
 
@@ -62,6 +63,9 @@ var genericARM64 = []group{
 		"phy_meson_g12a_usb3_pcie", "phy_sun4i_usb", "phy_generic"}},
 }
 
+// media is what the generic policy adds for an init that looks for media that are files, which lie on what people keep files on.
+var media = group{"file systems with media that are files", []string{"exfat", "ntfs3"}}
+
 // networks is what the generic policy adds for netboot. Left out on purpose: what does nothing without firmware files, which an
 // initramfs of ours does not have (bnx2, ice, cxgb4), and what weighs more than all of this together (mlx5_core).
 var networks = []group{
@@ -112,6 +116,9 @@ func (p Policy) groups(arch string) []group {
 		return []group{always, variables}
 	}
 	groups := append([]group{always, variables}, generic...)
+	if p.Media {
+		groups = append(groups, media)
+	}
 	if arch == "arm64" {
 		groups = append(groups, genericARM64...)
 	}

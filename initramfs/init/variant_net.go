@@ -3,12 +3,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 
 	cmdline "veneer/boot/network"
 	"veneer/initramfs/machine"
@@ -20,7 +18,7 @@ import (
 
 // variant boots media and sets of a server besides.
 func variant() stage.Variant {
-	return &netboot.Variant{Next: live.Variant{}, Up: bringUp, Memory: available}
+	return &netboot.Variant{Next: live.Variant{System: live.Linux{}}, Up: bringUp, Memory: live.Linux{}.Available}
 }
 
 // bringUp brings up the network, while drivers of what appears are loaded, and leaves in /run what the running system may want to
@@ -55,20 +53,4 @@ func bringUp(ctx context.Context, on stage.Machine, cfg cmdline.Config, say func
 		errs = append(errs, os.WriteFile(stage.RunDir+"/resolv.conf", text, 0o644))
 	}
 	return netboot.Link{Says: lease.String(), DNS: lease.DNS}, errors.Join(errs...)
-}
-
-// available reads what the kernel can give without taking it from anybody: MemAvailable, see proc_meminfo(5).
-func available() (int64, error) {
-	const file = "/proc/meminfo"
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return 0, err
-	}
-	for line := range bytes.Lines(text) {
-		if words := bytes.Fields(line); len(words) == 3 && string(words[0]) == "MemAvailable:" {
-			n, err := strconv.ParseInt(string(words[1]), 10, 53)
-			return n << 10, err
-		}
-	}
-	return 0, errors.New(file + " does not tell how much memory is available")
 }
