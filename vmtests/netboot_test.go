@@ -28,13 +28,13 @@ func netbootOutput(t *testing.T) output {
 		return output{dir: dir}
 	}
 	r := smallRecipe(t, "netboot", "outputs = [\"netboot\"]\nrescue-shell = false")
-	r.toml += "[[layers]]\nname = \"noise\"\nsource = \"noise.tar\"\n"
+	r.toml += "[boot]\ncmdline = \"console=ttyS0 panic=-1\"\n[[layers]]\nname = \"noise\"\nsource = \"noise.tar\"\n"
 	r.files["noise.tar"] = noiseTar(t)
 	return outputOf(t, r)
 }
 
-// noiseSize is that of a file which no compressor makes smaller.
-const noiseSize = 24 << 20
+// noiseBytes is that of a file which no compressor makes smaller.
+const noiseBytes = 24 << 20
 
 func noiseTar(t *testing.T) string {
 	t.Helper()
@@ -46,13 +46,13 @@ func noiseTar(t *testing.T) string {
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
 		w := tar.NewWriter(f)
-		for _, h := range []tar.Header{{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "./noise", Mode: 0o644, Size: noiseSize}} {
+		for _, h := range []tar.Header{{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "./noise", Mode: 0o644, Size: noiseBytes}} {
 			h.ModTime = time.Unix(1700000000, 0)
 			if err := w.WriteHeader(&h); err != nil {
 				return "", err
 			}
 		}
-		if _, err := io.CopyN(w, rand.NewChaCha8([32]byte{45}), noiseSize); err != nil {
+		if _, err := io.CopyN(w, rand.NewChaCha8([32]byte{45}), noiseBytes); err != nil {
 			return "", err
 		}
 		return path, w.Close()
