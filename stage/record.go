@@ -53,6 +53,9 @@ type Store struct {
 	Dir        string `json:"dir"`
 }
 
+// Installed stands for the serial of a system that no manifest describes: the root of an installation.
+const Installed = "installed"
+
 // Deployment is what was booted, and why this one.
 type Deployment struct {
 	Serial       string `json:"serial"`

@@ -14,7 +14,15 @@ type Variant struct{}
 var _ stage.Variant = Variant{}
 
 // Find implements stage.Variant.
-func (Variant) Find(_, _ context.Context, _ *stage.Runner, _ stage.Machine, _ *stage.Env) (*stage.Set, error) {
+func (Variant) Find(ctx, waiting context.Context, r *stage.Runner, m stage.Machine, env *stage.Env) (*stage.Set, error) {
+	if ours(env.Config, r.Record.Cmdline) {
+		cfg, how, err := overlayroot(env.Config, r.Record.Cmdline)
+		if err != nil {
+			return nil, &stage.StepError{Step: stage.StepFindMedium, Err: err}
+		}
+		env.Config = cfg
+		return findInstalled(ctx, waiting, r, m, env, how)
+	}
 	return nil, nil
 }
 
