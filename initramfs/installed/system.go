@@ -50,9 +50,11 @@ func rootOf(s Spec) (rootFS, error) {
 		r.notes = append(r.notes, r.ref+" may be another disk at the next boot; name it with --device UUID=... (see blkid)")
 	}
 	if s.Root == "/" {
-		if err := r.running(); err != nil {
+		fsType, device, err := mounted()
+		if err != nil {
 			return r, err
 		}
+		r.fsType, r.drivers = fsType, driversOf("/sys", device)
 	}
 	switch r.fsType {
 	case "ext4", "btrfs", "xfs":
@@ -98,38 +100,46 @@ func fstabRoot(root string) (line fstabLine, separate string, err error) {
 	return line, separate, in.Err()
 }
 
-// running looks at what / is on this machine: its type, and the drivers from its device up to the bus.
-func (r *rootFS) running() error {
-	var st unix.Stat_t
-	if err := unix.Stat("/", &st); err != nil {
-		return err
+// protected refuses to change a system that forgets it.
+func (s Spec) protected() error {
+	if s.Root != "/" {
+		return nil
 	}
+	fsType, _, err := mounted()
+	if err == nil && fsType == "overlay" {
+		err = errors.New("this system runs under an overlay, and what is written now is gone at the next boot: boot the distribution's own entry first")
+	}
+	return err
+}
+
+// mounted is what / is on this machine: its type, and the number of its device as sysfs has it, "" for none.
+func mounted() (fsType, number string, err error) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return err
+		return "", "", err
 	}
 	device := ""
 	for line := range strings.Lines(string(text)) {
 		left, right, _ := strings.Cut(line, " - ")
 		l, w := strings.Fields(left), strings.Fields(right)
 		if len(l) > 4 && l[4] == "/" && len(w) > 1 {
-			r.fsType, device = w[0], w[1]
+			fsType, device = w[0], w[1]
 		}
 	}
-	if r.fsType == "overlay" {
-		return errors.New("this system runs under an overlay, and what is written now is gone at the next boot: boot the distribution's own entry first")
+	// Of the device and not of the mount: a btrfs has a number of its own.
+	var st unix.Stat_t
+	if unix.Stat(device, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK {
+		number = fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
 	}
-	// A btrfs has a number of its own; its device has the one that counts.
-	if err := unix.Stat(device, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
-		return nil
-	}
-	r.drivers = driversOf("/sys", fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
-	return nil
+	return fsType, number, nil
 }
 
 // driversOf lists the modules that drive a block device, from its disk up to the bus that it hangs on.
 func driversOf(sys, number string) []string {
 	var found []string
+	if number == "" {
+		return nil
+	}
 	dir, err := filepath.EvalSymlinks(filepath.Join(sys, "dev/block", number))
 	for ; err == nil && len(dir) > len(sys) && strings.HasPrefix(dir, sys); dir = filepath.Dir(dir) {
 		module, lerr := filepath.EvalSymlinks(filepath.Join(dir, "driver/module"))
