@@ -91,7 +91,7 @@ cat >entry <<EOF
 title      Debian GNU/Linux 12 (bookworm)
 version    $release
 sort-key   debian
-options    root=UUID=$root_uuid ro console=ttyS0
+options    root=UUID=$root_uuid ro quiet console=ttyS0
 linux      /debian/$release/linux
 initrd     /debian/$release/initrd
 EOF

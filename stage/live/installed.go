@@ -193,6 +193,10 @@ func settle(dir, fstab, edited string, swap bool) error {
 			return err
 		}
 	}
+	return editFstab(dir, fstab, edited, swap)
+}
+
+func editFstab(dir, fstab, edited string, swap bool) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
