@@ -25,6 +25,10 @@ type Config struct {
 	MachineID  string        // systemd.machine_id=, whatever it says
 	FsckMode   FsckMode      // fsck.mode=; "" is auto
 	FsckRepair FsckRepair    // fsck.repair=; "" is preen
+	Medium     MediumRef     // veneer.medium=
+	ToRAM      ToRAM         // veneer.toram; "" is no
+	Eject      bool          // veneer.toram=...,eject
+	MediumLost MediumLost    // veneer.medium-lost=; "" is ignore
 	Larger     string        // the last parameter that only a larger variant of the init can honour
 }
 

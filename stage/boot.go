@@ -144,11 +144,16 @@ func (e Env) check() error {
 
 // findStore finds the set of a store that lies on a block device.
 func findStore(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (*Set, error) {
-	cfg := &env.Config
-	device, err := Do(waiting, r, StepFindStore, func(ctx context.Context) (Device, error) { return m.Device(ctx, cfg.Store.Device) })
+	device, err := Do(waiting, r, StepFindStore, func(ctx context.Context) (Device, error) { return m.Device(ctx, env.Config.Store.Device) })
 	if err != nil {
 		return nil, err
 	}
+	return OpenStore(ctx, r, m, env, device)
+}
+
+// OpenStore mounts the store on a device, and finds the set to boot in it.
+func OpenStore(ctx context.Context, r *Runner, m Machine, env *Env, device Device) (*Set, error) {
+	cfg := &env.Config
 	store, err := Do(ctx, r, StepMountStore, func(context.Context) (storeTree, error) { return mountStore(r, m, cfg.Store, device) })
 	if err != nil {
 		return nil, err

@@ -26,6 +26,8 @@ type Set struct {
 	Keeper string
 	// Merged is called with the merged root before it gets its identity; nil: there is nothing to do.
 	Merged func(root string) error
+
+	from, to int // of the runner's undo: what finding it did
 }
 
 func (s *Set) backing(img images.Image) string {
@@ -48,7 +50,7 @@ type Variant interface {
 
 // findSet finds the set to boot.
 func findSet(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (set *Set, err error) {
-	v := env.Variant
+	v, mark := env.Variant, r.mark()
 	if v != nil {
 		set, err = v.Find(ctx, waiting, r, m, env)
 	}
@@ -56,6 +58,7 @@ func findSet(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (set 
 		set, err = findStore(ctx, waiting, r, m, env)
 	}
 	if err == nil && v != nil {
+		set.from, set.to = mark, r.mark()
 		err = v.Settle(ctx, r, m, env, set)
 	}
 	return set, err
