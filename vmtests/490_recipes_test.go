@@ -15,7 +15,7 @@ import (
 )
 
 // cloudPackages are what the base of the cloud VM has beside.
-const cloudPackages = "cloud-init,openssh-server,netbase,sudo"
+const cloudPackages = "cloud-init,openssh-server,netbase,sudo,locales"
 
 func TestTheCloudVMIsMadeWhatItIsByCloudInit(t *testing.T) {
 	t.Parallel()

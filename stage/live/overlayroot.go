@@ -129,8 +129,8 @@ func (a *asked) read(c *boot.Config, value string, has func(string) bool) error 
 	return nil
 }
 
-// ours reports whether a line asks for an installed root.
-func ours(c boot.Config, line string) bool {
+// Installed reports whether a line asks for an installed root.
+func Installed(c boot.Config, line string) bool {
 	words, _ := boot.Words(line)
 	return c.Root.Device.Kind != "" || slices.ContainsFunc(words, func(w boot.Word) bool { return w.Name == "overlayroot" && w.Value != "" })
 }

@@ -23,6 +23,7 @@ type Machine struct {
 	Manifest []byte
 	Serial   string
 	Wait     time.Duration
+	RAM      int64
 	Say      func(line string)
 	devices  int
 }
