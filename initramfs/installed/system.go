@@ -34,20 +34,20 @@ func rootOf(s Spec) (rootFS, error) {
 	}
 	if r.ref == "" {
 		if r.ref = line.spec; r.ref == "" {
-			return r, errors.New("/etc/fstab does not say what / is mounted from: name it with --device UUID=... (see blkid)")
+			return r, errors.New("/etc/fstab does not say what / is mounted from: name it with --device (blkid tells its UUID)")
 		}
 		if line.subvolume != "" {
 			r.ref += ":/" + strings.TrimPrefix(line.subvolume, "/")
 		}
 	}
 	if _, err := boot.ParseRoot(r.ref); err != nil {
-		return r, fmt.Errorf("the root: %w; name it with --device UUID=...", err)
+		return r, fmt.Errorf("the root: %w; name it with --device", err)
 	}
 	if strings.HasPrefix(r.ref, "/dev/mapper/") || strings.HasPrefix(r.ref, "/dev/md") || strings.HasPrefix(r.ref, "/dev/dm-") {
 		return r, fmt.Errorf("the root is %s: LVM, RAID and encrypted roots are not opened by the init", r.ref)
 	}
 	if strings.HasPrefix(r.ref, "/dev/") && !strings.HasPrefix(r.ref, "/dev/disk/") {
-		r.notes = append(r.notes, r.ref+" may be another disk at the next boot; name it with --device UUID=... (see blkid)")
+		r.notes = append(r.notes, r.ref+" may be another disk at the next boot; name it with --device (blkid tells its UUID)")
 	}
 	if s.Root == "/" {
 		fsType, device, err := mounted()
