@@ -76,6 +76,9 @@ type Copy struct {
 	Why      string `json:"why"`      // the budget, or what did not fit into it
 }
 
+// Installed stands for the serial of a system that no manifest describes: the root of an installation.
+const Installed = "installed"
+
 // Deployment is what was booted, and why this one.
 type Deployment struct {
 	Serial       string `json:"serial"`

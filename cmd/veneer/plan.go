@@ -15,6 +15,7 @@ import (
 	"veneer/boot"
 	"veneer/images"
 	"veneer/stage"
+	"veneer/stage/live"
 	"veneer/stage/paper"
 )
 
@@ -120,6 +121,7 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 	}
 	var p planned
 	r := &stage.Runner{OnFail: settings.OnFail, Details: true}
+	r.Record.Cmdline = cmdline
 	r.Before = func(step string) error {
 		p.Steps = append(p.Steps, planStep{Name: step, Actions: []string{}})
 		if settings.Config.Break == step {
@@ -142,7 +144,7 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 	}
 	m := &paper.Machine{Manifest: manifest, Serial: serial, Wait: settings.Config.Wait, RAM: ram, Say: say}
 	env := stage.Env{Settings: settings, Paper: true, RAM: ram}
-	if variant != localVariant && (variant != "" || settings.Config.Larger != "") {
+	if variant != localVariant && (variant != "" || settings.Config.Larger != "" || live.Installed(settings.Config, cmdline)) {
 		env.Variant = planVariant(m, variant)
 	}
 	root, err := stage.Boot(ctx, r, m, env)

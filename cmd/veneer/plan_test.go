@@ -36,6 +36,7 @@ func TestPlansAreTheGoldenOnes(t *testing.T) {
 		"nothing-said":        "",
 		"everything-said":     "ro rootdelay=3 veneer.wait=5 veneer.upper=tmpfs:size=64M init=/bin/x veneer.on-fail=halt veneer.deployment=7",
 		"another-store":       `"veneer.store=LABEL=MY STICK:/kiosk"`,
+		"installed-root":      "root=UUID=5f0a rootflags=subvol=@rootfs ro overlayroot=tmpfs",
 		"without-a-signature": "veneer.verify=none",
 		"an-iso-to-memory":    "veneer.medium=/iso/x.iso veneer.toram=yes,eject",
 	} {

@@ -11,6 +11,7 @@ func hostCommands() []*cobra.Command {
 		buildCommand(),
 		verifyCommand(),
 		installCommand(),
+		initramfsCommand(),
 		inspectCommand(),
 		predictCommand(),
 		runCommand(),

@@ -51,10 +51,18 @@ type Copying struct {
 
 // Find implements stage.Variant.
 func (v Variant) Find(ctx, waiting context.Context, r *stage.Runner, m stage.Machine, env *stage.Env) (*stage.Set, error) {
-	if env.Config.Medium.Path == "" {
-		return nil, nil
+	switch {
+	case Installed(env.Config, r.Record.Cmdline):
+		cfg, how, err := overlayroot(env.Config, r.Record.Cmdline)
+		if err != nil {
+			return nil, &stage.StepError{Step: stage.StepFindMedium, Err: err}
+		}
+		env.Config = cfg
+		return findInstalled(ctx, waiting, r, m, env, how)
+	case env.Config.Medium.Path != "":
+		return v.onMedium(ctx, waiting, r, m, env)
 	}
-	return v.onMedium(ctx, waiting, r, m, env)
+	return nil, nil
 }
 
 // Settle implements stage.Variant.

@@ -64,6 +64,9 @@ func (r *Report) Text(w io.Writer) error {
 // verified says in plain words who vouches for what.
 func (r *Report) verified() string {
 	v := r.Record.Verified
+	if r.Deployment.Serial == stage.Installed {
+		return "NO: unverified: the root is that of an installed system, which nobody signed"
+	}
 	if !v.Manifest && !v.Images {
 		return "NO: the manifest's signature was not checked, and what is read from the images is not"
 	}
