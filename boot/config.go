@@ -23,6 +23,7 @@ type Config struct {
 	MachineID  string        // systemd.machine_id=, whatever it says
 	FsckMode   FsckMode      // fsck.mode=; "" is auto
 	FsckRepair FsckRepair    // fsck.repair=; "" is preen
+	Foreign    *Foreign      // a medium that others built, to be booted instead of a store; see package dialect
 	Larger     string        // the last parameter that only a larger variant of the init can honour
 }
 

@@ -94,7 +94,11 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	}
 	man := set.Manifest
 	base := newBase(env, set, lowers)
-	dir, err := makeRoot(ctx, r, m, base, man)
+	makeRoot := set.Root
+	if makeRoot == nil {
+		makeRoot = func(ctx context.Context, _ []string) (string, error) { return usualRoot(ctx, r, m, base, man) }
+	}
+	dir, err := makeRoot(ctx, lowers)
 	if err != nil {
 		return Root{}, err
 	}

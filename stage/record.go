@@ -26,6 +26,7 @@ type Record struct {
 	Format     int        `json:"format"`
 	Veneer     string     `json:"veneer"`  // version of the init
 	Cmdline    string     `json:"cmdline"` // of the kernel
+	Aliases    []string   `json:"aliases"` // words of others' dialects on it, and what each came to
 	Kernel     string     `json:"kernel"`  // release that runs
 	Store      Store      `json:"store"`
 	Deployment Deployment `json:"deployment"`
@@ -70,7 +71,8 @@ type Verified struct {
 	Images     bool              `json:"images"`   // each image is read through dm-verity
 	KeyID      string            `json:"key-id"`
 	KeyFile    string            `json:"key-file"`
-	Corruption images.Corruption `json:"corruption"` // what a bad block met later does
+	Corruption images.Corruption `json:"corruption"`       // what a bad block met later does
+	Pinned     string            `json:"pinned,omitempty"` // of others' images: the digests of their files that the initramfs pins
 }
 
 // Attached is one image of the stack as it is attached.
@@ -194,6 +196,7 @@ func (r *Record) walk(c *canonical.Coder) {
 	canonical.Number(c, "format", &r.Format)
 	canonical.String(c, "veneer", &r.Veneer)
 	canonical.String(c, "cmdline", &r.Cmdline)
+	canonical.Strings(c, "aliases", &r.Aliases, math.MaxInt)
 	canonical.String(c, "kernel", &r.Kernel)
 	c.Object("store", func(c *canonical.Coder) {
 		canonical.String(c, "reference", &r.Store.Reference)
@@ -208,6 +211,7 @@ func (r *Record) walk(c *canonical.Coder) {
 		canonical.String(c, "key-id", &r.Verified.KeyID)
 		canonical.String(c, "key-file", &r.Verified.KeyFile)
 		canonical.String(c, "corruption", &r.Verified.Corruption)
+		c.Optional("pinned", &r.Verified.Pinned)
 	})
 	canonical.List(c, "images", &r.Images, math.MaxInt, func(c *canonical.Coder, a *Attached) { a.walk(c) })
 	c.Object("upper", func(c *canonical.Coder) {

@@ -18,6 +18,8 @@ type Set struct {
 	Backing func(images.Image) string
 	// Unverified: no block is checked when it is read.
 	Unverified bool
+	// Root makes the merged root of the mounted images instead of the usual steps; nil where they do.
+	Root func(ctx context.Context, lowers []string) (dir string, err error)
 }
 
 func (s *Set) backing(img images.Image) string {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"veneer/boot"
+	"veneer/boot/dialect"
 	"veneer/images"
 	"veneer/stage"
 	"veneer/stage/paper"
@@ -78,7 +79,7 @@ type builtIn struct {
 
 // refuses reports what the init of that initramfs would not do.
 func (b builtIn) refuses(defaults, cmdline string) error {
-	settings, err := stage.Configure(defaults, cmdline)
+	settings, err := stage.Configure(defaults, cmdline, dialect.Strings)
 	if err != nil || !b.known {
 		return nil // a mistake on the line is makePlan's to tell
 	}
@@ -109,7 +110,7 @@ type planned struct {
 }
 
 func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ram int64) (planned, error) {
-	settings, err := stage.Configure(defaults, cmdline)
+	settings, err := stage.Configure(defaults, cmdline, dialect.Strings)
 	if err != nil {
 		return planned{}, err
 	}

@@ -14,7 +14,10 @@ type Variant struct{}
 var _ stage.Variant = Variant{}
 
 // Find implements stage.Variant.
-func (Variant) Find(_, _ context.Context, _ *stage.Runner, _ stage.Machine, _ *stage.Env) (*stage.Set, error) {
+func (Variant) Find(ctx, waiting context.Context, r *stage.Runner, m stage.Machine, env *stage.Env) (*stage.Set, error) {
+	if env.Config.Foreign != nil {
+		return findForeign(ctx, waiting, r, m, env)
+	}
 	return nil, nil
 }
 
