@@ -102,11 +102,13 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	if err != nil {
 		return Root{}, err
 	}
-	_, err = Do(ctx, r, StepIdentity, func(context.Context) (struct{}, error) {
-		return struct{}{}, setIdentity(r, m, dir, cfg.MachineID, man)
-	})
-	if err != nil {
-		return Root{}, err
+	if set.Root == nil { // else it is the business of whoever made the set
+		_, err = Do(ctx, r, StepIdentity, func(context.Context) (struct{}, error) {
+			return struct{}{}, setIdentity(r, m, dir, cfg.MachineID, man)
+		})
+		if err != nil {
+			return Root{}, err
+		}
 	}
 	init, err := Do(ctx, r, StepCheckRoot, func(context.Context) (string, error) { return m.CheckRoot(dir, cfg.Init) })
 	if err != nil {

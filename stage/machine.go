@@ -70,7 +70,7 @@ type Device struct {
 	FileSystem string
 	ReadOnly   bool
 
-	// Only StateDevice and CreatePartition answer these, and NextDevice all but the first.
+	// Only StateDevice and CreatePartition answer these; NextDevice all but the first, Device Label and UUID.
 	Empty     bool   // it holds nothing, or what a Format or EncryptNew that was cut off left; FileSystem is ""
 	Label     string // of what it holds
 	UUID      string

@@ -130,6 +130,17 @@ func (c *Config) checkVariant(bad func(key, format string, args ...any)) {
 	if c.Variant != "" && !slices.Contains(initramfs.Variants, c.Variant) {
 		bad("variant", "%q is none of local, live, net", c.Variant)
 	}
+	if len(c.Pins) > 0 && c.Variant == initramfs.Local {
+		bad("pins", "pin images of others, and variant = \"local\" boots none: want live or net")
+	}
+	if len(c.Pins) > initramfs.MaxPins {
+		bad("pins", "%d of them, more than %d", len(c.Pins), initramfs.MaxPins)
+	}
+	for i, pin := range c.Pins {
+		if err := initramfs.CheckPin(pin); err != nil {
+			bad(fmt.Sprintf("pins[%d]", i), "%v", err)
+		}
+	}
 }
 
 func (c *Config) checkKeys(bad func(key, format string, args ...any)) {

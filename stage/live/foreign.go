@@ -14,7 +14,6 @@ import (
 
 	"veneer/boot"
 	"veneer/images"
-	"veneer/overlay/identity"
 	"veneer/overlay/mount"
 	"veneer/stage"
 )
@@ -152,7 +151,7 @@ func (f *foreign) set(ctx context.Context) (*stage.Set, error) {
 		f.base = sum(ids)
 	}
 	man := images.Manifest{Format: images.Format, Name: f.name(), Version: "", Architecture: f.env.Arch, Corruption: images.EIO, Images: f.images,
-		Kernel: images.Kernel{Release: f.r.Record.Kernel}, Root: images.Root{Upper: string(boot.UpperTmpfs)}, Identity: inherited()}
+		Kernel: images.Kernel{Release: f.r.Record.Kernel}, Root: images.Root{Upper: string(boot.UpperTmpfs)}}
 	rec := &f.r.Record
 	rec.Deployment = stage.Deployment{Serial: "1", Why: "a medium of " + string(f.Dialect), Name: man.Name, Version: man.Version, Architecture: man.Architecture, Manifest: f.base}
 	rec.Verified.Corruption = man.Corruption
@@ -215,16 +214,4 @@ func (f *foreign) name() string {
 	}
 	line, _, _ := strings.Cut(string(text), "\n")
 	return strings.ToValidUTF8(strings.TrimSpace(line), "?")
-}
-
-// inherited leaves the identity to the userland of the medium: it has means of its own, and expects to be the first.
-func inherited() []identity.Setting {
-	var all []identity.Setting
-	for _, name := range identity.Names() {
-		s := identity.Setting{Name: name, Mode: identity.Inherit}
-		if identity.Check(s, false) == nil {
-			all = append(all, s)
-		}
-	}
-	return all
 }
