@@ -174,6 +174,34 @@ func ParseStoreRef(s string) (StoreRef, error) {
 	return StoreRef{ref, dir}, err
 }
 
+// ParseRoot reads DEVICE or DEVICE:/DIR as ParseStoreRef does, but without a DIR the root is that of the device.
+func ParseRoot(s string) (StoreRef, error) {
+	if !strings.Contains(s, ":/") {
+		s += ":/"
+	}
+	return ParseStoreRef(s)
+}
+
+// A Word is one word of a command line.
+type Word struct {
+	Name, Value string // without quotes
+	Has         bool   // there is a "="
+}
+
+// Words splits a kernel command line up to "--" as ParseCmdline does.
+func Words(line string) ([]Word, error) {
+	all, err := split(line)
+	words := make([]Word, 0, len(all))
+	for _, w := range all {
+		if w == "--" {
+			break
+		}
+		name, value, has := cutWord(w)
+		words = append(words, Word{name, value, has})
+	}
+	return words, err
+}
+
 // ParseUpper reads tmpfs or persistent, and behind a colon size=SIZE.
 func ParseUpper(s string) (Upper, error) {
 	kind, opts, has := strings.Cut(s, ":")

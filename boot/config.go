@@ -6,6 +6,8 @@ import "time"
 // The zero value of a field means that nothing was said about it.
 type Config struct {
 	Store      StoreRef      // veneer.store=
+	Root       StoreRef      // veneer.root=: the root of an installed system, in Dir of the device, in place of a store
+	Swap       bool          // veneer.swap: such a system may use its swap
 	Deployment string        // veneer.deployment=: serial; empty means the store's default
 	Upper      Upper         // veneer.upper=; Kind "" leaves it to the manifest
 	State      Place         // veneer.state=; Kind "" leaves it to the manifest
@@ -24,6 +26,10 @@ type Config struct {
 	FsckMode   FsckMode      // fsck.mode=; "" is auto
 	FsckRepair FsckRepair    // fsck.repair=; "" is preen
 	Foreign    *Foreign      // a medium that others built, to be booted instead of a store; see package dialect
+	Medium     MediumRef     // veneer.medium=
+	ToRAM      ToRAM         // veneer.toram; "" is no
+	Eject      bool          // veneer.toram=...,eject
+	MediumLost MediumLost    // veneer.medium-lost=; "" is ignore
 	Larger     string        // the last parameter that only a larger variant of the init can honour
 }
 

@@ -1,21 +1,18 @@
 package boot
 
-import "fmt"
-
 // Dialect is whose parameters a command line speaks, beside our own.
 type Dialect string
 
-// The dialects of those who boot a medium or a root that others built.
+// The dialects of those who boot media of their own.
 const (
-	Dracut      Dialect = "dracut"      // dmsquash-live: Fedora and its kin
-	LiveBoot    Dialect = "live-boot"   // Debian
-	Casper      Dialect = "casper"      // Ubuntu
-	Archiso     Dialect = "archiso"     // Arch
-	COS         Dialect = "cos"         // Kairos, Elemental
-	Overlayroot Dialect = "overlayroot" // an installed root under an upper: Debian, Ubuntu, Raspberry Pi
+	Dracut   Dialect = "dracut"    // dmsquash-live: Fedora and its kin
+	LiveBoot Dialect = "live-boot" // Debian
+	Casper   Dialect = "casper"    // Ubuntu
+	Archiso  Dialect = "archiso"   // Arch
+	COS      Dialect = "cos"       // Kairos, Elemental
 )
 
-// Foreign is a medium, or a root, that others built, as their parameters describe it. It carries no signature of ours.
+// Foreign is a medium that others built, as their parameters describe it. It carries no signature of ours.
 type Foreign struct {
 	Dialect Dialect
 	Device  DeviceRef // Kind "": each device is looked at, removable ones first
@@ -23,8 +20,6 @@ type Foreign struct {
 	Dir     string    // where on it the images lie, slash-separated, without a leading slash
 	Image   string    // the image in Dir, where the line names one: rd.live.squashimg=, the uppermost of layerfs-path=
 	List    string    // live-boot: NAME of the file NAME.module, which lists the images
-	Swap    bool      // overlayroot: swap= asks that the root's swap be used
-	Recurse bool      // overlayroot: recurse= asks that the other mounts of its fstab be protected too
 	Kept    Kept
 }
 
@@ -38,14 +33,3 @@ type Kept struct {
 	Dir      string    // where on Device the upper lies, without a leading slash; "" as the dialect has it
 	ReadOnly bool      // what is kept is looked at, and nothing is written to it
 }
-
-// Words cuts a command line into words as ParseCmdline does: for whoever reads it in another dialect.
-func Words(line string) ([]string, error) {
-	if len(line) > maxCmdline {
-		return nil, fmt.Errorf("command line of %d bytes is longer than %d", len(line), maxCmdline)
-	}
-	return split(line)
-}
-
-// Cut separates a word's name and value, without the quotes around the word or around the value.
-func Cut(word string) (name, value string, has bool) { return cutWord(word) }

@@ -13,6 +13,14 @@ import (
 var params = []Param{
 	{"veneer.store", "DEVICE[:/DIR]", "Where the store is: LABEL=, UUID=, PARTLABEL=, PARTUUID= or a path below /dev, and the directory on it (/veneer).",
 		func(c *Config, v string, _ bool) (err error) { c.Store, err = ParseStoreRef(v); return err }},
+	{"veneer.root", "DEVICE[:/DIR]", "Boot the installed system on this partition as it is, in DIR of it (a subvolume of btrfs, say), under an upper of its own; needs the init of variant live or net, built with allow-unsigned: nothing of it is verified.",
+		func(c *Config, v string, _ bool) (err error) {
+			c.Larger = "veneer.root="
+			c.Root, err = ParseRoot(v)
+			return err
+		}},
+	{"veneer.swap", "", "With veneer.root=: let the system use its swap, which is off otherwise.",
+		func(c *Config, v string, has bool) (err error) { c.Swap, err = parseBool(v, has); return err }},
 	{"veneer.deployment", "SERIAL", "Which deployment of the store to boot, instead of its default.",
 		func(c *Config, v string, _ bool) (err error) { c.Deployment, err = v, CheckSerial(v); return err }},
 	{"veneer.upper", "tmpfs|persistent[:size=SIZE]", "The writable layer of the root: in memory, or kept in the state. SIZE, of the memory, in bytes, with K, M or G, or as a percentage of RAM.",
@@ -43,7 +51,21 @@ var params = []Param{
 			c.Unverified = true
 			return nil
 		}},
-	{"veneer.toram", "", "Not supported by this version; refused.", refuse("copying the images to RAM")},
+	{"veneer.toram", "auto|yes|no[,eject]", "Copy the images to memory, verified, and let go of the medium: where there is room (auto), or fail where there is not (the bare word); eject opens the tray of a CD. Needs the init variant live.",
+		(*Config).setToRAM},
+	{"veneer.medium", "[DEVICE:]/PATH", "The store is in an ISO that is a file: on DEVICE, named as in veneer.store=, or on whichever device has it. Needs the init variant live.",
+		func(c *Config, v string, _ bool) (err error) {
+			c.Larger = "veneer.medium="
+			c.Medium, err = ParseMedium(v)
+			return err
+		}},
+	{"veneer.medium-lost", "ignore|poweroff|reboot", "What happens when the medium is pulled out while the system runs from it: it is said (ignore), and the machine stopped. Needs the init variant live.",
+		func(c *Config, v string, _ bool) (err error) {
+			if c.MediumLost, err = oneOf(v, MediumIgnore, MediumPoweroff, MediumReboot); c.MediumLost != MediumIgnore {
+				c.Larger = "veneer.medium-lost="
+			}
+			return err
+		}},
 	{"veneer.reset", "SCOPE[,keep=WHAT]...[,secure][,token=TOKEN]", "Reset what is kept, as 'veneer reset' does: all, etc, data, upper or a path; keep may be given more than once. Carried out once, however long it stays on the line, until it changes or a boot goes without it; TOKEN only makes it another one.",
 		func(c *Config, v string, _ bool) error {
 			r, err := ParseReset(v)
@@ -101,10 +123,6 @@ var params = []Param{
 			c.FsckRepair, err = oneOf(v, FsckPreen, FsckYes, FsckNo)
 			return err
 		}},
-}
-
-func refuse(what string) func(*Config, string, bool) error {
-	return func(*Config, string, bool) error { return fmt.Errorf("%s is not supported by this version", what) }
 }
 
 // oneOf is v as one of the words, or "" and what would have been right.

@@ -84,13 +84,16 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	if err != nil {
 		return Root{}, err
 	}
-	attached, err := Do(ctx, r, StepAttach, func(context.Context) ([]attachedImage, error) { return attach(r, m, set) })
-	if err != nil {
-		return Root{}, err
-	}
-	lowers, err := Do(ctx, r, StepMountImages, func(context.Context) ([]string, error) { return mountImages(r, m, attached) })
-	if err != nil {
-		return Root{}, err
+	lowers := set.Mounted
+	if lowers == nil {
+		attached, err := Do(ctx, r, StepAttach, func(context.Context) ([]attachedImage, error) { return attach(r, m, set) })
+		if err != nil {
+			return Root{}, err
+		}
+		lowers, err = Do(ctx, r, StepMountImages, func(context.Context) ([]string, error) { return mountImages(r, m, attached) })
+		if err != nil {
+			return Root{}, err
+		}
 	}
 	man := set.Manifest
 	base := newBase(env, set, lowers)
@@ -101,6 +104,12 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	dir, err := makeRoot(ctx, lowers)
 	if err != nil {
 		return Root{}, err
+	}
+	if set.Merged != nil {
+		_, err = Do(ctx, r, StepRules, func(context.Context) (struct{}, error) { return struct{}{}, set.Merged(dir) })
+		if err != nil {
+			return Root{}, err
+		}
 	}
 	if set.Root == nil { // else it is the business of whoever made the set
 		_, err = Do(ctx, r, StepIdentity, func(context.Context) (struct{}, error) {
@@ -141,11 +150,16 @@ func (e Env) check() error {
 
 // findStore finds the set of a store that lies on a block device.
 func findStore(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (*Set, error) {
-	cfg := &env.Config
-	device, err := Do(waiting, r, StepFindStore, func(ctx context.Context) (Device, error) { return m.Device(ctx, cfg.Store.Device) })
+	device, err := Do(waiting, r, StepFindStore, func(ctx context.Context) (Device, error) { return m.Device(ctx, env.Config.Store.Device) })
 	if err != nil {
 		return nil, err
 	}
+	return OpenStore(ctx, r, m, env, device)
+}
+
+// OpenStore mounts the store on a device, and finds the set to boot in it.
+func OpenStore(ctx context.Context, r *Runner, m Machine, env *Env, device Device) (*Set, error) {
+	cfg := &env.Config
 	store, err := Do(ctx, r, StepMountStore, func(context.Context) (storeTree, error) { return mountStore(r, m, cfg.Store, device) })
 	if err != nil {
 		return nil, err
@@ -174,19 +188,7 @@ func mountStore(r *Runner, m Machine, ref boot.StoreRef, dev Device) (storeTree,
 	fail := func(err error) (storeTree, error) {
 		return storeTree{}, fmt.Errorf("%s (%s): %w", dev.Path, dev.FileSystem, err)
 	}
-	data, ok := storeFileSystems[dev.FileSystem]
-	if !ok {
-		return fail(errors.New("no store can live on this file system; use ext4, btrfs, xfs, vfat, iso9660 or squashfs"))
-	}
-	if err := m.Modules(data.modules...); err != nil {
-		return fail(err)
-	}
-	op := mount.Mount{Type: dev.FileSystem, Source: dev.Path, Target: StoreDir, Data: data.options,
-		Flags: mount.ReadOnly | mount.NoSuid | mount.NoDev | mount.NoExec | mount.NoAtime}
-	if dev.ReadOnly {
-		op.Data = join(op.Data, data.noReplay)
-	}
-	if err := r.apply(m, mount.Mkdir{Path: StoreDir, Mode: 0o755}, op); err != nil {
+	if err := r.MountReadOnly(m, dev, "", mount.NoSuid|mount.NoDev|mount.NoExec); err != nil {
 		return fail(err)
 	}
 	dir := path.Join(StoreDir, ref.Dir)
@@ -198,6 +200,24 @@ func mountStore(r *Runner, m Machine, ref boot.StoreRef, dev Device) (storeTree,
 		return fail(fmt.Errorf("%q is not a directory", ref.Dir))
 	}
 	return storeTree{files, dir}, nil
+}
+
+// MountReadOnly mounts what a device holds at StoreDir. A journal that was not finished is replayed by the kernel, unless the device
+// cannot be written; options are further ones of the file system.
+func (r *Runner) MountReadOnly(m Machine, dev Device, options string, flags mount.Flags) error {
+	data, ok := storeFileSystems[dev.FileSystem]
+	if !ok {
+		return errors.New("no store can live on this file system; use ext4, btrfs, xfs, vfat, iso9660 or squashfs")
+	}
+	if err := m.Modules(data.modules...); err != nil {
+		return err
+	}
+	op := mount.Mount{Type: dev.FileSystem, Source: dev.Path, Target: StoreDir, Data: join(data.options, options),
+		Flags: mount.ReadOnly | mount.NoAtime | flags}
+	if dev.ReadOnly {
+		op.Data = join(op.Data, data.noReplay)
+	}
+	return r.Apply(m, mount.Mkdir{Path: StoreDir, Mode: 0o755}, op)
 }
 
 // storeFileSystems says how the store is mounted on each file system: its modules, its options, and what keeps the kernel
@@ -292,8 +312,8 @@ func (r *Runner) verify(text, sig []byte, keys []Key) error {
 	return nil
 }
 
-// apply carries out operations and keeps their undoing.
-func (r *Runner) apply(m mount.Applier, ops ...mount.Op) error {
+// Apply carries out operations and keeps their undoing.
+func (r *Runner) Apply(m mount.Applier, ops ...mount.Op) error {
 	for _, op := range ops {
 		r.Detailf("%s", op)
 		if err := m.Apply(op); err != nil {

@@ -40,7 +40,7 @@ func Configure(defaults, cmdline string, dialects Dialects) (Settings, error) {
 	if asked, _ := boot.ParseCmdline(boot.Config{}, cmdline); asked.OnFail != "" {
 		s.OnFail, s.OnFailAsked = asked.OnFail, true
 	}
-	if s.Config.Store.Device.Kind == "" && s.Config.Foreign == nil && err == nil {
+	if s.Config.Store.Device.Kind == "" && s.Config.Root.Device.Kind == "" && s.Config.Foreign == nil && err == nil {
 		err = errors.New("nothing says where the store is: give veneer.store=")
 	}
 	if s.Config.Break != "" {

@@ -76,6 +76,7 @@ type Runner struct {
 	Workers int                     // images that are attached, and then mounted, at a time; zero: one
 	undo    []func() error          // first done first
 	step    string                  // in progress
+	stuck   *time.Timer             // calls Stuck
 }
 
 // Step returns the step in progress, for the message of a panic.
@@ -101,7 +102,8 @@ func (r *Runner) do(name string, fn func() error) error {
 		if bound == 0 {
 			bound = defaultStuckMargin
 		}
-		defer time.AfterFunc(bound, func() { r.Stuck(name) }).Stop()
+		r.stuck = time.AfterFunc(bound, func() { r.Stuck(name) })
+		defer r.stuck.Stop()
 	}
 	start := r.uptime()
 	err := fn()
@@ -133,6 +135,33 @@ func (r *Runner) Degrade(what, why string) {
 
 // Noticef prints for everyone what was done to a disk.
 func (r *Runner) Noticef(format string, args ...any) { r.log(Bad, fmt.Sprintf(format, args...)) }
+
+// Alive says that the step in progress gets on, and so may take its whole bound from here. Only its own goroutine may say so.
+func (r *Runner) Alive() {
+	if r.stuck != nil {
+		bound := r.Bound
+		if bound == 0 {
+			bound = defaultStuckMargin
+		}
+		r.stuck.Reset(bound)
+	}
+}
+
+// Sayf prints a line that quiet hides.
+func (r *Runner) Sayf(format string, args ...any) { r.log(Good, fmt.Sprintf(format, args...)) }
+
+// Release takes back what was done to find a set, last first, and not what was done since. Where that fails it stays for Unwind.
+func (r *Runner) Release(s *Set) error {
+	all := r.undo
+	r.undo = slices.Clone(all[s.from:s.to])
+	if err := r.Unwind(); err != nil {
+		r.undo = all
+		return err
+	}
+	r.undo = slices.Delete(all, s.from, s.to)
+	s.to = s.from
+	return nil
+}
 
 // mark is the place up to which unwindTo takes things back.
 func (r *Runner) mark() int { return len(r.undo) }

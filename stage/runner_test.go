@@ -24,7 +24,7 @@ func TestAStepIsTimedRecordedAndShown(t *testing.T) {
 	if len(r.Record.Steps) != 1 || r.Record.Steps[0] != want {
 		t.Errorf("recorded %+v, want %+v", r.Record.Steps, want)
 	}
-	if len(lines) != 1 || lines[0] != "[ 4/19] find store ... ok 5.0ms" {
+	if len(lines) != 1 || lines[0] != "[ 6/22] find store ... ok 5.0ms" {
 		t.Errorf("shown %q", lines)
 	}
 }
@@ -66,6 +66,63 @@ func TestAStepThatHangsIsNoticed(t *testing.T) {
 		}
 		return 0, nil
 	})
+}
+
+func TestAStepThatGetsOnIsNotTakenForOneThatHangs(t *testing.T) {
+	noticed := make(chan time.Time, 1)
+	const bound = 200 * time.Millisecond
+	r := &Runner{Bound: bound, Stuck: func(string) { noticed <- time.Now() }}
+	_, _ = Do(context.Background(), r, StepCopyImages, func(context.Context) (int, error) {
+		begin := time.Now()
+		for range 4 {
+			<-time.After(bound / 4)
+			r.Alive()
+		}
+		last := time.Now()
+		if at := <-noticed; at.Sub(begin) < 2*bound-bound/10 || at.Sub(last) < bound-bound/10 {
+			t.Errorf("noticed %s after the begin, %s after it last got on; the bound is %s", at.Sub(begin), at.Sub(last), bound)
+		}
+		return 0, nil
+	})
+}
+
+func TestASetThatIsReleasedTakesNothingElseBack(t *testing.T) {
+	var order []string
+	r := &Runner{}
+	do := func(names ...string) {
+		for _, name := range names {
+			r.OnUndo(func() error { order = append(order, name); return nil })
+		}
+	}
+	do("before")
+	s := &Set{from: 1}
+	do("medium", "loop", "store")
+	s.to = r.mark()
+	do("copy")
+	if err := r.Release(s); err != nil || strings.Join(order, " ") != "store loop medium" {
+		t.Errorf("Release() = %v, took back %q", err, order)
+	}
+	if err := r.Unwind(); err != nil || strings.Join(order, " ") != "store loop medium copy before" {
+		t.Errorf("then Unwind() = %v, took back %q in all", err, order)
+	}
+}
+
+func TestASetThatCannotBeReleasedStaysForUnwind(t *testing.T) {
+	r := &Runner{}
+	tries := 0
+	r.OnUndo(func() error {
+		if tries++; tries == 1 {
+			return errors.New("busy")
+		}
+		return nil
+	})
+	s := &Set{to: 1}
+	if err := r.Release(s); err == nil {
+		t.Error("Release() of what is busy went well")
+	}
+	if err := r.Unwind(); err != nil || tries != 2 {
+		t.Errorf("Unwind() = %v after %d tries", err, tries)
+	}
 }
 
 func TestEachStepHasRemedies(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 
 	"veneer/boot"
-	"veneer/overlay/mount"
 )
 
 // What the larger variants build steps of their own from. The local init links none of it.
@@ -35,9 +34,6 @@ func FileSystemOptions(fileSystem string) (modules []string, options, noReplay s
 	f, known := storeFileSystems[fileSystem]
 	return f.modules, f.options, f.noReplay, known
 }
-
-// Apply carries out operations and keeps their undoing.
-func (r *Runner) Apply(m mount.Applier, ops ...mount.Op) error { return r.apply(m, ops...) }
 
 // Try calls fn; what it did is taken back where it fails.
 func (r *Runner) Try(fn func() error) error {

@@ -152,7 +152,7 @@ func stack(r *Runner, m Machine, b bootBase, upper boot.Upper, memory int64) (st
 	if err != nil {
 		return "", err
 	}
-	if err := r.apply(m, ops...); err != nil {
+	if err := r.Apply(m, ops...); err != nil {
 		return "", err
 	}
 	r.Record.Upper = Upper{string(upper.Kind), memory, at}
@@ -169,7 +169,7 @@ func makeMemory(r *Runner, m Machine, upper boot.Upper, ram int64) (int64, error
 	if err != nil {
 		return 0, err
 	}
-	return bytes, r.apply(m, ops...)
+	return bytes, r.Apply(m, ops...)
 }
 
 // chooseUpper is the command line's upper where it names one, else the manifest's; a size is looked for in the same order.

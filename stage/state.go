@@ -128,7 +128,7 @@ func keepState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy, 
 			return kept{}, err
 		}
 		dir := path.Join(UpperDir, "state")
-		if err := r.apply(m, mount.Mkdir{Path: dir, Mode: 0o755}, mount.Mkdir{Path: StateMount, Mode: 0o755}, mount.Bind{Source: dir, Target: StateMount}); err != nil {
+		if err := r.Apply(m, mount.Mkdir{Path: dir, Mode: 0o755}, mount.Mkdir{Path: StateMount, Mode: 0o755}, mount.Bind{Source: dir, Target: StateMount}); err != nil {
 			return kept{}, err
 		}
 		k, err := openState(r, m, b)
@@ -288,7 +288,7 @@ func storeState(ctx context.Context, r *Runner, m Machine, b bootBase, p policy)
 	if _, err := m.Check(ctx, BaseDir, dev.Path, fsType, b.check()); err != nil {
 		return err
 	}
-	if err := r.apply(m, mount.Writable{Target: StoreDir}); err != nil {
+	if err := r.Apply(m, mount.Writable{Target: StoreDir}); err != nil {
 		return err
 	}
 	from := b.storeDir
@@ -316,7 +316,7 @@ func fileState(ctx context.Context, r *Runner, m Machine, p policy, dir string) 
 		}
 		spec.Max = size.Bytes
 	}
-	if err := r.apply(m, mount.Mkdir{Path: dir, Mode: 0o755}); err != nil {
+	if err := r.Apply(m, mount.Mkdir{Path: dir, Mode: 0o755}); err != nil {
 		return err
 	}
 	device, mounted, undo, err := m.StateFile(ctx, BaseDir, dir, spec)
@@ -437,7 +437,7 @@ func mountState(ctx context.Context, r *Runner, m Machine, device, fsType, targe
 	if err := m.ModulesOf(ctx, BaseDir, append(how.modules, fsType)...); err != nil {
 		return err
 	}
-	return r.apply(m, mount.Mkdir{Path: target, Mode: 0o755}, mount.Mount{Type: fsType, Source: device, Target: target, Data: how.options, Flags: mount.NoAtime})
+	return r.Apply(m, mount.Mkdir{Path: target, Mode: 0o755}, mount.Mount{Type: fsType, Source: device, Target: target, Data: how.options, Flags: mount.NoAtime})
 }
 
 // bindState shows the directory of the state at StateMount, without what restricts the mount that it comes from: what is bound from
@@ -445,7 +445,7 @@ func mountState(ctx context.Context, r *Runner, m Machine, device, fsType, targe
 func bindState(ctx context.Context, r *Runner, m Machine, from string, then ...mount.Op) error {
 	ops := append([]mount.Op{mount.Mkdir{Path: from, Mode: 0o755}, mount.Mkdir{Path: StateMount, Mode: 0o755},
 		mount.Bind{Source: from, Target: StateMount}, mount.Restrict{Target: StateMount, Flags: mount.NoAtime}}, then...)
-	if err := r.apply(m, ops...); err != nil {
+	if err := r.Apply(m, ops...); err != nil {
 		return err
 	}
 	err := m.ProbeUpper(ctx, StateMount)

@@ -21,12 +21,13 @@ type bootBase struct {
 	storeDir string // the directory of the store, where it is mounted
 	lowers   []string
 	tools    string // where the tools layer is mounted; "" without one
+	program  string // that works in a state where there is none
 	base     Base
 }
 
 func newBase(env Env, set *Set, lowers []string) bootBase {
 	man := set.Manifest
-	b := bootBase{env: env, store: set.Device, storeDir: set.Dir, lowers: lowers, base: Base{Name: man.Name, Version: man.Version, Serial: set.Serial}}
+	b := bootBase{env: env, store: set.Device, storeDir: set.Dir, lowers: lowers, program: set.Keeper, base: Base{Name: man.Name, Version: man.Version, Serial: set.Serial}}
 	for i, img := range man.Images {
 		b.base.Images = append(b.base.Images, img.ID)
 		switch img.Role {
@@ -50,7 +51,7 @@ func (b bootBase) index(name string) string {
 // keeper is the program of the tools layer that does the rarer work in a state.
 func (b bootBase) keeper() string {
 	if b.tools == "" {
-		return ""
+		return b.program
 	}
 	return path.Join(b.tools, "usr/bin/veneer")
 }
@@ -168,7 +169,7 @@ func applyRules(ctx context.Context, r *Runner, m Machine, k kept, upper boot.Up
 	for _, p := range k.places {
 		r.Record.Rules = append(r.Record.Rules, recorded(p, ops))
 	}
-	return r.apply(m, ops...)
+	return r.Apply(m, ops...)
 }
 
 // recorded is a rule as the running system finds it in the record.

@@ -20,6 +20,16 @@ type Set struct {
 	Unverified bool
 	// Root makes the merged root of the mounted images instead of the usual steps; nil where they do.
 	Root func(ctx context.Context, lowers []string) (dir string, err error)
+
+	// Mounted are the directories of the images, bottom first, where they are no files to attach but mounted already, and
+	// recorded.
+	Mounted []string
+	// Keeper is the program that works in a state where there is no tools layer to bring it; "" for none.
+	Keeper string
+	// Merged is called with the merged root before it gets its identity; nil: there is nothing to do.
+	Merged func(root string) error
+
+	from, to int // of the runner's undo: what finding it did
 }
 
 func (s *Set) backing(img images.Image) string {
@@ -42,7 +52,7 @@ type Variant interface {
 
 // findSet finds the set to boot.
 func findSet(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (set *Set, err error) {
-	v := env.Variant
+	v, mark := env.Variant, r.mark()
 	if v != nil {
 		set, err = v.Find(ctx, waiting, r, m, env)
 	}
@@ -50,6 +60,7 @@ func findSet(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (set 
 		set, err = findStore(ctx, waiting, r, m, env)
 	}
 	if err == nil && v != nil {
+		set.from, set.to = mark, r.mark()
 		err = v.Settle(ctx, r, m, env, set)
 	}
 	return set, err

@@ -9,6 +9,17 @@ import (
 	"veneer/boot"
 )
 
+// maxCmdline is the most that boot.ParseCmdline reads too.
+const maxCmdline = 16 << 10
+
+// said is a word for people.
+func said(w boot.Word) string {
+	if w.Has {
+		return clip(w.Name + "=" + w.Value)
+	}
+	return clip(w.Name)
+}
+
 // Alias is a word of another dialect, and what it came to.
 type Alias struct {
 	Word  string
@@ -22,38 +33,36 @@ func (a Alias) String() string { return a.Word + " -> " + a.Means }
 // is boot.ParseCmdline's to read, over what Parse returns. All mistakes are reported at once, in the order of the line, each with the
 // number of its word. Quoting and "--" are those of boot.ParseCmdline.
 func Parse(c boot.Config, line string) (boot.Config, []Alias, error) {
+	if len(line) > maxCmdline {
+		return c, nil, fmt.Errorf("command line of %d bytes is longer than %d", len(line), maxCmdline)
+	}
 	words, err := boot.Words(line)
 	if err != nil {
 		return c, nil, err
 	}
-	if end := slices.Index(words, "--"); end >= 0 {
-		words = words[:end]
-	}
 	p := newReading(c)
 	for _, w := range words {
-		name, value, _ := boot.Cut(w)
-		p.sign(name, value)
+		p.sign(w.Name, w.Value)
 	}
 	var errs []error
 	for i, w := range words {
-		name, value, has := boot.Cut(w)
-		row := lookup(name)
+		row := lookup(w.Name)
 		if row == nil || !p.speaks(row.Needs) {
 			continue
 		}
 		before := slices.Clone(p.native)
 		err := row.refusal()
 		if err == nil && row.set != nil {
-			err = row.set(p, value, has)
+			err = row.set(p, w.Value, w.Has)
 		}
 		switch {
 		case errors.Is(err, errOther):
 			continue // root=UUID=... is everybody's
 		case err != nil:
-			errs = append(errs, fmt.Errorf("word %d, %q: %w", i+1, clip(w), err))
+			errs = append(errs, fmt.Errorf("word %d, %q: %w", i+1, said(w), err))
 			continue
 		}
-		p.aliases = append(p.aliases, Alias{clip(w), row.means(added(before, p.native))})
+		p.aliases = append(p.aliases, Alias{said(w), row.means(added(before, p.native))})
 	}
 	if err := p.finish(); err != nil {
 		errs = append(errs, err)
@@ -92,7 +101,7 @@ type reading struct {
 type iso struct{ device, path string }
 
 func newReading(c boot.Config) *reading {
-	return &reading{config: c, signs: map[boot.Dialect]bool{}, foreign: boot.Foreign{Recurse: true}}
+	return &reading{config: c, signs: map[boot.Dialect]bool{}}
 }
 
 // sign notes whose dialect the line speaks.
@@ -109,7 +118,7 @@ func (p *reading) sign(name, value string) {
 	case name == "cos-img/filename":
 		p.signs[boot.COS] = true
 	case name == "overlayroot" && value != "disabled" && value != "", name == "overlaytmpfs":
-		p.signs[boot.Overlayroot] = true
+		p.signs[overlayroot] = true
 	case name == "from", name == "perch", name == "perchdir", name == "changes":
 		p.signs[slax] = true
 	}
@@ -148,7 +157,7 @@ func (p *reading) say(name, value string) error {
 // finish puts together what several words say.
 func (p *reading) finish() error {
 	var spoken []string
-	for _, d := range []boot.Dialect{boot.Dracut, boot.LiveBoot, boot.Casper, boot.Archiso, boot.COS, boot.Overlayroot} {
+	for _, d := range []boot.Dialect{boot.Dracut, boot.LiveBoot, boot.Casper, boot.Archiso, boot.COS, overlayroot} {
 		if p.signs[d] {
 			spoken = append(spoken, string(d))
 			p.foreign.Dialect = d
@@ -178,10 +187,11 @@ func (p *reading) finish() error {
 		if f.Device.Kind == "" {
 			return errors.New("rd.live.image: nothing says where the medium is; give root=live:LABEL=...")
 		}
-	case boot.Overlayroot:
-		if f.Device = p.root; f.Device.Kind == "" {
+	case overlayroot:
+		if p.root.Kind == "" {
 			return errors.New("overlayroot=: nothing says where the root is; give root=UUID=...")
 		}
+		return p.say("veneer.root", p.root.String())
 	}
 	if f.Dir == "" {
 		f.Dir = map[boot.Dialect]string{boot.Dracut: "LiveOS", boot.LiveBoot: "live", boot.Casper: "casper", boot.Archiso: "arch", boot.COS: "cOS"}[f.Dialect]

@@ -88,7 +88,7 @@ func (p *reading) setRoot(v string, _ bool) (err error) {
 		return p.server(at)
 	case live:
 		return p.device(at)
-	case p.signs[boot.Dracut] || p.signs[boot.Overlayroot]:
+	case p.signs[boot.Dracut] || p.signs[overlayroot]:
 		p.root, err = ref(v)
 		return err
 	}
@@ -148,53 +148,55 @@ func (p *reading) setMedia(v string, _ bool) error {
 
 // setOverlayroot reads KIND[:OPTION,...] of overlayroot(8), and its short form, a device with options behind commas.
 func (p *reading) setOverlayroot(v string, _ bool) error {
-	head, opts, hasOpts := strings.Cut(v, ":")
+	head, opts, _ := strings.Cut(v, ":")
 	switch {
 	case head == "disabled" || v == "":
 		return nil
 	case head == "crypt":
-		return errors.New("an encrypted upper is opened with cryptsetup of our tools layer, which an installed root does not have")
+		return errors.New("an encrypted upper is said by veneer.state= and in veneer.toml: docs/state-disk.md")
 	case head != "tmpfs" && head != "device":
-		head, opts, hasOpts = strings.Cut(v, ",")
-		if head != "tmpfs" {
-			opts, head = "dev="+head+","+opts, "device"
-		}
-		hasOpts = true
-	}
-	f := &p.foreign
-	if hasOpts {
-		for _, o := range strings.Split(strings.Trim(opts, ","), ",") {
-			name, value, has := strings.Cut(o, "=")
-			var err error
-			switch name {
-			case "":
-			case "dev":
-				if !strings.Contains(value, "=") && !strings.HasPrefix(value, "/") {
-					value = "/dev/" + value // vdb, as overlayroot takes it
-				}
-				err = p.keepOn(strings.Replace(value, "=\"", "=", 1))
-			case "swap":
-				f.Swap, err = isOn(value, has)
-			case "recurse":
-				f.Recurse, err = isOn(value, has)
-			case "timeout":
-				err = wait(p, value, has)
-			case "size":
-				err = upperSize(p, value, has)
-			case "debug", "driver", "dir", "mkfs", "fstype", "mapname":
-				// The driver is overlay, the directory that of a state, and no file system is made: nothing that was asked is less.
-			default:
-				err = fmt.Errorf("option %q is unknown", clip(o))
-			}
-			if err != nil {
-				return err
-			}
+		if head, opts, _ = strings.Cut(v, ","); head != "tmpfs" {
+			head, opts = "device", "dev="+head+","+opts
 		}
 	}
-	if head == "device" && f.Kept.Device.Kind == "" {
+	device := ""
+	for _, o := range strings.Split(opts, ",") {
+		name, value, has := strings.Cut(o, "=")
+		var err error
+		switch name {
+		case "dev":
+			if device = value; !strings.Contains(value, "=") && !strings.HasPrefix(value, "/") {
+				device = "/dev/" + value // vdb, as overlayroot takes it
+			}
+			_, err = ref(device)
+		case "swap":
+			var on bool
+			if on, err = isOn(value, has); on {
+				err = p.say("veneer.swap", "")
+			}
+		case "timeout":
+			err = wait(p, value, has)
+		case "size":
+			if err = upperSize(p, value, has); err == nil && head != "tmpfs" {
+				err = errors.New("a size is for the tmpfs")
+			}
+		case "", "recurse", "debug", "driver", "dir", "fstype":
+			// What becomes of the other mounts of its fstab, docs/dialects.md says. The driver is overlay, and what is kept lies in a
+			// directory of ours.
+		default:
+			err = fmt.Errorf("option %q is unknown", clip(o))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if head == "tmpfs" {
+		return p.say("veneer.upper", "tmpfs")
+	}
+	if device == "" {
 		return errors.New("device: nothing says which; want dev=DEVICE")
 	}
-	return p.say("veneer.upper", map[string]string{"tmpfs": "tmpfs", "device": "persistent"}[head])
+	return errors.Join(p.say("veneer.state", device), p.say("veneer.upper", "persistent"))
 }
 
 func (p *reading) setVolatile(v string, has bool) error {
@@ -264,9 +266,10 @@ func toRAM(p *reading, v string, has bool) error {
 	return p.say("veneer.toram", "")
 }
 
+// copyToRAM reads archiso's three values: auto copies where there is room.
 func copyToRAM(p *reading, v string, has bool) error {
 	if v == "auto" {
-		return nil
+		return p.say("veneer.toram", "auto")
 	}
 	if _, err := isOn(v, has); err != nil {
 		return fmt.Errorf("want y, n or auto, not %q", clip(v))

@@ -14,6 +14,8 @@ const (
 	immucore boot.Dialect = "immucore"
 	slax     boot.Dialect = "Slax, Porteus"
 	alpine   boot.Dialect = "Alpine"
+
+	overlayroot boot.Dialect = "overlayroot"
 )
 
 // Row is one parameter of others.
@@ -158,7 +160,7 @@ var rows = []Row{
 	{boot.Archiso, "archisodevice", "DEVICE", nil, Taken, "Where the medium is.", func(p *reading, v string, _ bool) error { return p.device(v) }},
 	{boot.Archiso, "archisosearchuuid", "UUID", nil, Taken, "The UUID of the medium, or of the file /boot/UUID.uuid on it.", searchUUID},
 	{boot.Archiso, "archisosearchfilename", "PATH", nil, Taken, "The file by which the medium is known.", marker},
-	{boot.Archiso, "copytoram", "y|n|auto", nil, Taken, "Copy the image to memory: veneer.toram for y; n and auto leave it on the medium.", copyToRAM},
+	{boot.Archiso, "copytoram", "y|n|auto", nil, Taken, "Copy the image to memory: veneer.toram for y, veneer.toram=auto for auto.", copyToRAM},
 	{boot.Archiso, "copytoram_size", "SIZE", nil, Without, "what is copied to memory takes what it needs, computed before", nil},
 	{boot.Archiso, "cow_spacesize", "SIZE", need(boot.Archiso), Taken, "The size of the upper in memory: veneer.upper=tmpfs:size=SIZE.", upperSize},
 	{boot.Archiso, "cow_label", "LABEL", need(boot.Archiso), Taken, "Keep the whole root on the file system of that label.", func(p *reading, v string, _ bool) error { return p.keepOn("LABEL=" + v) }},
@@ -180,8 +182,8 @@ var rows = []Row{
 	{boot.Archiso, "img_loop", "PATH", nil, Taken, "The medium is an ISO in a file of that path.", isoPath},
 	{boot.Archiso, "img_flags", "OPTIONS", nil, Without, "it is mounted read-only and nothing else", nil},
 
-	{boot.Overlayroot, "overlayroot", "tmpfs|DEVICE|device:dev=DEVICE|disabled[,swap=0|1][,recurse=0|1]", nil, Taken, "Protect the installed root that root= names: an upper in memory, or on a device.", (*reading).setOverlayroot},
-	{boot.Overlayroot, "overlayroot_cfgdisk", "DEVICE", nil, Refused, "no configuration is read from another device: say it on the command line, or in veneer.toml", nil},
+	{overlayroot, "overlayroot", "tmpfs[:OPTIONS]|DEVICE[,OPTIONS]|device:dev=DEVICE[,OPTIONS]|disabled", nil, Taken, "Boot the installed root that root= names (veneer.root=) under an upper in memory, or in a state of ours on a device (veneer.state=). Of the options swap=, timeout= and size= count; recurse=, dir= and driver= change nothing.", (*reading).setOverlayroot},
+	{overlayroot, "overlayroot_cfgdisk", "DEVICE", nil, Refused, "no configuration is read from another device: say it on the command line, or in veneer.toml", nil},
 	{alpine, "overlaytmpfs", "", nil, Taken, "As overlayroot=tmpfs.", overlayTmpfs},
 	{alpine, "overlaytmpfsflags", "size=SIZE", nil, Taken, "The size of that upper: veneer.upper=tmpfs:size=SIZE.", overlayTmpfsFlags},
 	{alpine, "apkovl", "URL|PATH", nil, Refused, "no archive of /etc is unpacked; etc/ in veneer.toml and merge rules do that", nil},

@@ -11,8 +11,8 @@ import (
 func inspectCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "inspect [out/ | MANIFEST | IMAGE | INITRAMFS | KERNEL]",
-		Short: "Show what a manifest, an image, an initramfs or a kernel says of itself",
+		Use:   "inspect [out/ | MANIFEST | IMAGE | INITRAMFS | KERNEL | UKI | DISK]",
+		Short: "Show what a manifest, an image, an initramfs, a kernel, a UKI or a disk says of itself",
 		Long:  `Show what a file says of itself. Nothing is checked beyond its form: see 'veneer verify' for that.`,
 		Example: `  veneer inspect
   veneer inspect --json out/initramfs.cpio.zst`,

@@ -16,13 +16,14 @@ import (
 func verifyCommand() *cobra.Command {
 	var (
 		keys   []string
+		certs  []string
 		asJSON bool
 	)
 	cmd := &cobra.Command{
-		Use:   "verify [out/ | STORE | STORE.img | MANIFEST | IMAGE]",
+		Use:   "verify [out/ | STORE | STORE.img | DISK | UKI | MANIFEST | IMAGE]",
 		Short: "Check signature, digests and every block",
-		Long: `Check a build output, a store, a store in an ext4 image, a manifest or an image: the signature, the digests of kernel
-and initramfs, and every block of every image. Nothing is mounted. Everything that is wrong is listed; the exit code is 1
+		Long: `Check a build output, a store, a store in an ext4 image, a disk (raw, qcow2 or zstd), a manifest or an image: the signature, the
+digests of kernel and initramfs, and every block of every image; of a UKI, that its parts fit together. Nothing is mounted. Everything that is wrong is listed; the exit code is 1
 then.
 
 Without --key the keys that the initramfs of the output trusts are used. That shows that the output would boot, not who
@@ -30,7 +31,8 @@ made it: whoever can replace the manifest there can replace the initramfs too.`,
 		Example: `  veneer verify
   veneer verify --key release.pub out/
   veneer verify --key release.pub /mnt/veneer
-  veneer verify --key release.pub store.img`,
+  veneer verify --key release.pub store.img
+  veneer verify --key release.pub --cert db.crt disk.qcow2`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec := build.VerifySpec{Path: pathOrOut(args)}
@@ -41,6 +43,7 @@ made it: whoever can replace the manifest there can replace the initramfs too.`,
 				}
 				spec.Keys = append(spec.Keys, key)
 			}
+			spec.Certs = certs
 			progress := newProgress(cmd.ErrOrStderr())
 			progress.Start("verify", 0)
 			spec.Progress = progress.Set
@@ -59,6 +62,7 @@ made it: whoever can replace the manifest there can replace the initramfs too.`,
 		},
 	}
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "public key `FILE` to trust (repeatable)")
+	cmd.Flags().StringArrayVar(&certs, "cert", nil, "certificate `FILE` (PEM) by which each UKI must be signed for Secure Boot (repeatable)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

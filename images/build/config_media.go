@@ -1,22 +1,31 @@
 package build
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
 	"veneer/boot"
+	"veneer/images/disk"
 )
 
 // Outputs beside the images, the kernel and the initramfs.
 const (
-	OutputStore = "store" // an ext4 file system with the store in it
-	OutputUKI   = "uki"   // kernel, initramfs and command line in one EFI program
-	OutputDisk  = "disk"  // a GPT disk that firmware boots
+	OutputStore = "store"  // an ext4 file system with the store in it
+	OutputUKI   = "uki"    // kernel, initramfs and command line in one EFI program
+	OutputDisk  = "disk"   // a GPT disk that firmware boots
+	OutputQcow2 = outQcow2 // the same for virtual machines
+	OutputZstd  = outZstd  // the same to be sent around
 )
 
 // outputs lists them.
-var outputs = []string{OutputStore, OutputUKI, OutputDisk}
+var outputs = []string{OutputStore, OutputUKI, OutputDisk, OutputQcow2, OutputZstd}
+
+// makesDisk reports whether a disk is made, in whichever form.
+func (c *Config) makesDisk() bool {
+	return c.has(OutputDisk) || c.has(OutputQcow2) || c.has(OutputZstd)
+}
 
 // BootConfig is what firmware finds on a UKI or a disk.
 type BootConfig struct {
@@ -24,9 +33,12 @@ type BootConfig struct {
 	Firmware []string `toml:"firmware"`       // FirmwareUEFI, FirmwareBIOS; empty: all that the architecture has
 	Stub     string   `toml:"stub"`           // systemd's; empty: that of the tree, else the host's
 	Splash   string   `toml:"splash"`         // a BMP
+	SBAT     string   `toml:"sbat"`           // lines for the UKI's .sbat, behind those of the stub
+	Sector   int      `toml:"sector"`         // bytes of a sector of the disk: 512, 4096; 0: 512
 	Free     string   `toml:"free"`           // bytes behind the store for what the machine makes; empty: what the state wants
 	Menu     bool     `toml:"menu"`           // systemd-boot, and the UKI as an entry of its menu
 	Timeout  int      `toml:"timeout"`        // of the menu, seconds; 0: none is shown, but to who holds a key
+	Tries    int      `toml:"tries"`          // of a new UKI that the menu counts, until a bless; 0: none are counted
 	Enroll   string   `toml:"enroll"`         // directory with PK.auth, KEK.auth, db.auth, which the menu offers to firmware in its setup mode
 	Unasked  bool     `toml:"enroll-unasked"` // firmware in its setup mode takes them at the first boot, after a pause
 	Key      string   `toml:"key"`            // signs the UKI for Secure Boot, PEM
@@ -45,13 +57,19 @@ const maxCmdline = 2047
 // maxTimeout is a day.
 const maxTimeout = 24 * 60 * 60
 
+// maxBootTries is more than anybody waits for.
+const maxBootTries = 99
+
 // boots reports whether a disk is to boot from a kind of firmware.
 func (c *Config) boots(firmware, arch string) bool {
 	if len(c.Boot.Firmware) > 0 {
 		return slices.Contains(c.Boot.Firmware, firmware)
 	}
-	return firmware == FirmwareUEFI || arch == "amd64"
+	return firmware == FirmwareUEFI || arch == "amd64" && c.sector() == disk.Sector
 }
+
+// sector is that of the disk, in bytes.
+func (c *Config) sector() int { return cmp.Or(c.Boot.Sector, disk.Sector) }
 
 // freeRoom is the room behind the store.
 func (c *Config) freeRoom() int64 {
@@ -102,11 +120,20 @@ func (c *Config) checkMedia(bad func(key, format string, args ...any)) {
 			bad("boot.free", "%q: want an amount with its unit, such as 512M", b.Free)
 		}
 	}
+	switch {
+	case c.sector() != disk.Sector && c.sector() != disk.LargeSector:
+		bad("boot.sector", "%d: want %d or %d", b.Sector, disk.Sector, disk.LargeSector)
+	case c.sector() == disk.LargeSector && slices.Contains(b.Firmware, FirmwareBIOS):
+		bad("boot.sector", "no BIOS boots from sectors of %d bytes: set boot.firmware = [\"uefi\"]", b.Sector)
+	}
 	if b.Timeout < 0 || b.Timeout > maxTimeout {
 		bad("boot.timeout", "%d: want seconds, up to %d", b.Timeout, maxTimeout)
 	}
-	if !b.Menu && (b.Timeout != 0 || b.Enroll != "") {
-		bad("boot.menu", "boot.timeout and boot.enroll are of the menu: set boot.menu = true")
+	if b.Tries < 0 || b.Tries > maxBootTries {
+		bad("boot.tries", "%d: want a number of boots, up to %d", b.Tries, maxBootTries)
+	}
+	if !b.Menu && (b.Timeout != 0 || b.Enroll != "" || b.Tries != 0) {
+		bad("boot.menu", "boot.timeout, boot.tries and boot.enroll are of the menu: set boot.menu = true")
 	}
 	if b.Unasked && b.Enroll == "" {
 		bad("boot.enroll-unasked", "there is nothing to enroll: name boot.enroll")

@@ -185,7 +185,7 @@ func keyName(path string) string { return strings.TrimSuffix(filepath.Base(path)
 
 // resolve makes the paths independent of the current directory's relation to the file's.
 func (c *Config) resolve(dir string) {
-	paths := []*string{&c.Source, &c.Previous, &c.Keys.Secret, &c.Kernel.ModulesDir, &c.Boot.Stub, &c.Boot.Splash, &c.Boot.Key, &c.Boot.Cert, &c.Boot.Enroll}
+	paths := []*string{&c.Source, &c.Previous, &c.Keys.Secret, &c.Kernel.ModulesDir, &c.Boot.Stub, &c.Boot.Splash, &c.Boot.SBAT, &c.Boot.Key, &c.Boot.Cert, &c.Boot.Enroll}
 	if c.Kernel.From != FromTree {
 		paths = append(paths, &c.Kernel.From)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"veneer/images"
 	"veneer/images/disk"
+	"veneer/images/esp"
 )
 
 // espFileOf is a file of the EFI system partition and where it comes from, in the staging directory.
@@ -29,7 +30,7 @@ func (b *builder) makeESP(ctx context.Context, m images.Manifest, manifest []byt
 	}
 	bios := c.boots(FirmwareBIOS, m.Architecture)
 	if bios {
-		found, err := b.biosFiles()
+		found, err := b.biosFiles(m)
 		if err != nil {
 			return err
 		}
@@ -57,7 +58,7 @@ func roomForSets(bytes int64) int64 { return 3*bytes + 3*bytes/32 + 1<<20 }
 func (b *builder) efiFiles(m images.Manifest) ([]espFileOf, error) {
 	c := b.spec.Config.Boot
 	arch := efiNames[m.Architecture]
-	first := "EFI/BOOT/BOOT" + strings.ToUpper(arch) + ".EFI"
+	first := firstProgram(m.Architecture)
 	if !c.Menu {
 		return []espFileOf{{first, outUKI}}, nil
 	}
@@ -72,7 +73,7 @@ func (b *builder) efiFiles(m images.Manifest) ([]espFileOf, error) {
 		return nil, fmt.Errorf("boot.menu: %w", err)
 	}
 	const menuFile, settings = "menu.efi", "loader.conf"
-	files := []espFileOf{{first, menuFile}, {"EFI/Linux/" + fatName(m.Name+"-"+m.Version) + ".efi", outUKI}, {"loader/" + settings, settings}}
+	files := []espFileOf{{first, menuFile}, {entryDir + "/" + entryName(m, c.Tries).String(), outUKI}, {"loader/" + settings, settings}}
 	contents := map[string][]byte{menuFile: menu, settings: fmt.Appendf(nil, "timeout %d\neditor no\n", c.Timeout)}
 	if c.Unasked {
 		contents[settings] = append(contents[settings], "secure-boot-enroll force\n"...) // loader.conf(5)
@@ -114,14 +115,25 @@ func fatName(name string) string {
 	return name[:min(len(name), maxFATName)]
 }
 
+// entryDir is where menus look for UKIs (the UAPI group's Boot Loader Specification, type #2).
+const entryDir = "EFI/Linux"
+
+// entryName is that of a set's UKI.
+func entryName(m images.Manifest, tries int) esp.Name {
+	return esp.Name{Stem: fatName(m.Name + "-" + m.Version), Suffix: ".efi", Counted: tries > 0, Left: tries}
+}
+
+// firstProgram is what firmware starts of a disk that it knows nothing about (UEFI 2.10, 3.5.1.1).
+func firstProgram(arch string) string {
+	return "EFI/BOOT/BOOT" + strings.ToUpper(efiNames[arch]) + ".EFI"
+}
+
 // biosFiles stages the rest of what syslinux starts, which reads no UKI.
-func (b *builder) biosFiles() ([]espFileOf, error) {
-	config := fmt.Sprintf("DEFAULT veneer\nPROMPT 0\nLABEL veneer\n  LINUX /veneer/%s\n  INITRD /veneer/%s\n", outKernel, outInitramfs)
-	if cmdline := b.spec.Config.Boot.Cmdline; cmdline != "" {
-		config += "  APPEND " + cmdline + "\n"
-	}
-	files := []espFileOf{{"veneer/" + outKernel, outKernel}, {"veneer/" + outInitramfs, outInitramfs}, {"syslinux/" + bootFile, bootFile}}
-	return files, b.stage.write(bootFile, []byte(config))
+func (b *builder) biosFiles(m images.Manifest) ([]espFileOf, error) {
+	set := biosSetOf(m)
+	set.cmdline = b.spec.Config.Boot.Cmdline
+	files := []espFileOf{{set.kernel, outKernel}, {set.initramfs, outInitramfs}, {biosConfig, bootFile}}
+	return files, b.stage.write(bootFile, set.config(nil))
 }
 
 // fatLeast is the least that FAT32 can have, with some room: fewer clusters would make firmware take it for FAT16.
@@ -129,10 +141,11 @@ const fatLeast = 40 << 20
 
 // makeFAT makes a FAT32 file system of at least size bytes. mtools fills it without a mount.
 func (b *builder) makeFAT(ctx context.Context, size int64, manifest []byte, files []espFileOf) error {
-	size = (max(size, fatLeast) + 1<<20 - 1) &^ (1<<20 - 1)
+	// A cluster is a sector.
+	size = (max(size, fatLeast*int64(b.spec.Config.sector()/disk.Sector)) + 1<<20 - 1) &^ (1<<20 - 1)
 	serial := strings.ReplaceAll(uuidOf(append([]byte("fat\n"), manifest...)), "-", "")[:8]
 	dir := b.stage.dir
-	mkfs := command{dir: dir, env: b.fatTime(), argv: []string{b.tools["mkfs.fat"], "--invariant", "-F", "32", "-S", "512", "-s", "1", "-i", serial, "-n", espLabel,
+	mkfs := command{dir: dir, env: b.fatTime(), argv: []string{b.tools["mkfs.fat"], "--invariant", "-F", "32", "-S", strconv.Itoa(b.spec.Config.sector()), "-s", "1", "-i", serial, "-n", espLabel,
 		"-C", espFile, strconv.FormatInt(size/1024, 10)}}
 	if err := mkfs.run(ctx); err != nil {
 		return err

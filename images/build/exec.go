@@ -28,6 +28,8 @@ var packages = map[string]string{
 	"mmd":        "mtools",
 	"mcopy":      "mtools",
 	"syslinux":   "syslinux",
+	"qemu-img":   "qemu-utils",
+	"sbverify":   "sbsigntool",
 }
 
 // findTool finds a program, also where a user's PATH does not lead.

@@ -24,6 +24,7 @@ type Inspection struct {
 	Initramfs *Initramfs       `json:"initramfs,omitempty"`
 	Kernel    *KernelFile      `json:"kernel,omitempty"`
 	UKI       *UKIFile         `json:"uki,omitempty"`
+	Disk      *DiskFile        `json:"disk,omitempty"`
 }
 
 // SignatureFile is what a signature says of itself.
@@ -43,7 +44,7 @@ type KernelFile struct {
 // Kind is a kind of file or directory that the command knows.
 type Kind string
 
-// The kinds. Only the first five can be verified.
+// The kinds. Neither a kernel nor an initramfs can be verified alone.
 const (
 	KindOutput     Kind = "output"
 	KindStore      Kind = "store"
@@ -78,6 +79,8 @@ func Inspect(path string) (Inspection, error) {
 		err = i.readManifest(path)
 	case KindImage, KindInitramfs, KindKernel, KindUKI:
 		err = i.readFile(path, kind)
+	case KindDisk:
+		err = i.readDisk(path)
 	case KindStore:
 		err = fmt.Errorf("%s is a store; inspect a manifest or an image in it, or check all of it with veneer verify --key KEY %s", path, path)
 	default:
@@ -181,6 +184,9 @@ func DetectKind(path string) (Kind, error) {
 	if isUKI(head[:n]) {
 		return KindUKI, nil
 	}
+	if bytes.HasPrefix(head[:n], []byte(qcow2Magic)) || isCompressedDisk(f, head[:n]) {
+		return KindDisk, nil
+	}
 	if kind := detect(head[:n]); kind != "" {
 		return kind, nil
 	}
@@ -205,8 +211,8 @@ func detect(head []byte) Kind {
 		return KindImage
 	case at(0, newcMagic), at(0, newcCRC):
 		return KindInitramfs
-	case at(512, "EFI PART"):
-		return KindDisk
+	case at(512, "EFI PART"), at(510, "\x55\xaa") && at(446+4, "\xee"), len(head) >= 4096 && at(510, "\x55\xaa") && at(446+16+4, "\xee"):
+		return KindDisk // behind a protective MBR, whatever became of the first header
 	case at(1080, "\x53\xef"):
 		return KindFileSystem
 	}
@@ -216,8 +222,6 @@ func detect(head []byte) Kind {
 // unreadable says what can be done about a kind that is known and not read.
 func unreadable(path string, kind Kind) error {
 	switch kind {
-	case KindDisk:
-		return fmt.Errorf("%s is a disk with partitions: name the store on one of them, once it is mounted (losetup -P, mount -o ro)", path)
 	case KindFileSystem:
 		return fmt.Errorf("%s is an ext4 file system: check the store in it with veneer verify --key KEY %s", path, path)
 	}

@@ -33,6 +33,9 @@ func (i Inspection) WriteText(w io.Writer) error {
 	if i.UKI != nil {
 		printUKI(line, *i.UKI)
 	}
+	if i.Disk != nil {
+		printDisk(line, *i.Disk)
+	}
 	if k := i.Kernel; k != nil {
 		line("kernel", "%s", printable(k.Release))
 		line("architecture", "%s", k.Architecture)

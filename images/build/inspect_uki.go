@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"veneer/images/disk"
 )
@@ -16,7 +17,9 @@ type UKIFile struct {
 	Architecture string       `json:"architecture"`
 	Cmdline      string       `json:"cmdline"`
 	Release      string       `json:"release"` // of the kernel
-	Signed       bool         `json:"signed"`  // there is a signature, which was not checked
+	OSRelease    string       `json:"os-release"`
+	SBAT         string       `json:"sbat"`
+	Signed       bool         `json:"signed"` // there is a signature, which was not checked
 	Sections     []UKISection `json:"sections"`
 }
 
@@ -55,6 +58,10 @@ func readUKI(r io.Reader) (u UKIFile, err error) {
 			u.Cmdline = string(s.Content)
 		case ".uname":
 			u.Release = string(s.Content)
+		case ".osrel":
+			u.OSRelease = string(s.Content)
+		case ".sbat":
+			u.SBAT = string(bytes.TrimRight(s.Content, "\x00"))
 		}
 		sum := sha256.Sum256(s.Content)
 		u.Sections = append(u.Sections, UKISection{s.Name, int64(len(s.Content)), hex.EncodeToString(sum[:])})
@@ -77,6 +84,20 @@ func (u UKIFile) section(name string) (found UKISection, err error) {
 	return found, nil
 }
 
+// sectionOf is the content of a section of a UKI.
+func sectionOf(program []byte, name string) ([]byte, error) {
+	sections, _, err := disk.Sections(program)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sections {
+		if s.Name == name {
+			return s.Content, nil
+		}
+	}
+	return nil, fmt.Errorf("it has no section %s", name)
+}
+
 func (i *Inspection) readUKI(f *os.File) (err error) {
 	u, err := readUKI(f)
 	i.UKI = &u
@@ -92,6 +113,9 @@ func printUKI(line printLine, u UKIFile) {
 		signed = "yes (not checked here: sbverify --cert CERT FILE)"
 	}
 	line("signed", "%s", signed)
+	for _, entry := range strings.Split(strings.TrimSpace(u.SBAT), "\n") {
+		line("sbat", "%s", printable(entry))
+	}
 	for _, s := range u.Sections {
 		line("section", "%s, %s, sha256 %s", printable(s.Name), FormatBytes(s.Size), s.SHA256)
 	}

@@ -25,6 +25,7 @@ type InstallSpec struct {
 	Store    string // directory of the store, or one that holds it as veneer/; the store is made where there is none
 	Keys     []Key  // trusted; nil for those of the output's own initramfs
 	Default  bool   // what is installed boots from now on
+	ESP      string // the EFI system partition to renew too: a device or a mounted directory; empty: that of the store's disk, if it is ours; "none"
 	DryRun   bool
 	Progress func(done, total int64) // bytes; may be nil
 
@@ -41,6 +42,8 @@ type Installed struct {
 	Bytes   int64    `json:"bytes"`  // of them
 	Known   bool     `json:"known"`  // the very same set was installed before
 	Default bool     `json:"default"`
+	ESP     *Renewed `json:"esp,omitempty"` // nil where none was renewed
+	Notes   []string `json:"notes"`
 	DryRun  bool     `json:"dry-run"`
 }
 
@@ -53,8 +56,17 @@ func (r Installed) WriteText(w io.Writer) error {
 		p.line("known", "this very set was there already")
 	}
 	p.line("copied", "%s, %s", count(int64(len(r.Copied)), "image"), FormatBytes(r.Bytes))
-	if r.Default {
-		p.line("default", "it boots from the next time on, with the kernel and the initramfs of its output")
+	if r.ESP != nil {
+		r.ESP.print(p.line)
+	}
+	switch {
+	case r.Default && r.ESP != nil:
+		p.line("default", "it boots from the next time on")
+	case r.Default:
+		p.line("default", "it boots from the next time on, with the kernel and the initramfs of its output, which its boot loader needs")
+	}
+	for _, n := range r.Notes {
+		p.line("note", "%s", n)
 	}
 	return p.err
 }
@@ -66,8 +78,13 @@ func (r Installed) WriteText(w io.Writer) error {
 //   - the room is there, to the byte, or nothing is begun
 //   - each image is written under another name, made durable, read back and verified, and then renamed
 //   - manifest and signature appear as one directory, by rename
+//   - what firmware starts is written to the EFI system partition under another name, and read back
+//   - it gets its name, and what it follows stays beside it (esp.Files.Publish tells what FAT holds)
 //   - the pointer to the default comes last, by rename
-func Install(ctx context.Context, spec InstallSpec) (Installed, error) {
+//
+// A power cut between the last two starts the new kernel and initramfs with the deployment that was the default; the next installation
+// completes it.
+func Install(ctx context.Context, spec InstallSpec) (r Installed, err error) {
 	found, err := Verify(ctx, VerifySpec{Path: spec.Output, Keys: spec.Keys})
 	if err == nil {
 		err = found.Err()
@@ -90,7 +107,7 @@ func Install(ctx context.Context, spec InstallSpec) (Installed, error) {
 	if i.store, err = storeAt(spec.Store); err != nil {
 		return Installed{}, err
 	}
-	r := Installed{Store: i.store, Name: man.Name, Version: man.Version, Copied: []string{}, Default: spec.Default, DryRun: spec.DryRun}
+	r = Installed{Store: i.store, Name: man.Name, Version: man.Version, Copied: []string{}, Default: spec.Default, DryRun: spec.DryRun, Notes: []string{}}
 	for _, img := range man.Images {
 		if !i.has(img) {
 			r.Copied, r.Bytes = append(r.Copied, img.ID), r.Bytes+img.Size
@@ -99,8 +116,16 @@ func Install(ctx context.Context, spec InstallSpec) (Installed, error) {
 	if r.Serial, r.Known, err = i.serial(); err != nil {
 		return r, err
 	}
-	if err := i.room(r.Bytes); err != nil || spec.DryRun {
+	if err := i.room(r.Bytes); err != nil {
 		return r, err
+	}
+	done, err := i.openESP(ctx, &r)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	if spec.DryRun {
+		return r, nil
 	}
 	return r, i.run(ctx, r)
 }
@@ -129,6 +154,7 @@ type installer struct {
 	store string
 	text  []byte
 	man   images.Manifest
+	esp   *renewal // nil where no EFI system partition is renewed
 }
 
 func (i *installer) at(name string) string { return filepath.Join(i.store, filepath.FromSlash(name)) }
@@ -196,6 +222,9 @@ func (i *installer) run(ctx context.Context, r Installed) error {
 	}
 	if !r.Known {
 		steps = append(steps, func() error { return i.deploy(r.Serial) })
+	}
+	if i.esp != nil {
+		steps = append(steps, i.esp.stage, i.esp.publish)
 	}
 	if r.Default {
 		steps = append(steps, func() error { return i.replace(images.DefaultPath(), []byte(r.Serial+"\n")) })

@@ -15,6 +15,8 @@ import (
 const (
 	outUKI   = "uki.efi"
 	outDisk  = "disk.img"
+	outQcow2 = "disk.qcow2"
+	outZstd  = "disk.img.zst"
 	espFile  = "esp.img" // staged only
 	bootFile = "syslinux.cfg"
 )
@@ -26,8 +28,11 @@ const (
 	espLabel  = "VENEER-ESP"
 )
 
-// maxStub is more than any systemd-stub has.
-const maxStub = 4 << 20
+// maxStub is more than any systemd-stub has, and maxSBAT more than fits beside its own lines.
+const (
+	maxStub = 4 << 20
+	maxSBAT = 4 << 10
+)
 
 // efiNames are the architectures as EFI file names have them.
 var efiNames = map[string]string{"amd64": "x64", "arm64": "aa64"}
@@ -35,18 +40,20 @@ var efiNames = map[string]string{"amd64": "x64", "arm64": "aa64"}
 // writeOutputs stages what was asked for and returns the names of what is to be published.
 func (b *builder) writeOutputs(ctx context.Context, m images.Manifest, manifest []byte) (names []string, err error) {
 	c := b.spec.Config
-	if c.has(OutputDisk) && c.boots(FirmwareBIOS, m.Architecture) && m.Architecture != "amd64" {
+	if c.makesDisk() && c.boots(FirmwareBIOS, m.Architecture) && m.Architecture != "amd64" {
 		return nil, fmt.Errorf("boot.firmware: %s machines have no BIOS, and the kernel is for one", m.Architecture)
 	}
-	uefi := c.has(OutputUKI) || c.has(OutputDisk) && c.boots(FirmwareUEFI, m.Architecture)
+	uefi := c.has(OutputUKI) || c.makesDisk() && c.boots(FirmwareUEFI, m.Architecture)
 	for _, o := range []struct {
 		wanted, published bool
 		what, file        string
 		make              func() error
 	}{
-		{c.has(OutputStore) || c.has(OutputDisk), c.has(OutputStore), "store", outStore, func() error { return b.makeStore(ctx, m, manifest) }},
+		{c.has(OutputStore) || c.makesDisk(), c.has(OutputStore), "store", outStore, func() error { return b.makeStore(ctx, m, manifest) }},
 		{uefi, c.has(OutputUKI), "uki", outUKI, func() error { return b.makeUKI(m) }},
-		{c.has(OutputDisk), c.has(OutputDisk), "disk", outDisk, func() error { return b.makeDisk(ctx, m, manifest) }},
+		{c.makesDisk(), c.has(OutputDisk), "disk", outDisk, func() error { return b.makeDisk(ctx, m, manifest) }},
+		{c.has(OutputQcow2), true, outQcow2, outQcow2, func() error { return b.makeQcow2(ctx) }},
+		{c.has(OutputZstd), true, outZstd, outZstd, func() error { return b.makeZstd(ctx) }},
 	} {
 		if !o.wanted {
 			continue
@@ -84,7 +91,12 @@ func (b *builder) makeUKI(m images.Manifest) error {
 	if err := runsOn(stub, m.Architecture); err != nil {
 		return fmt.Errorf("stub of %s: %w", outUKI, err)
 	}
-	u := disk.UKI{Stub: stub, OSRelease: osRelease(m), Cmdline: c.Cmdline, Uname: m.Kernel.Release}
+	u := disk.UKI{Stub: stub, OSRelease: osRelease(m, c.Tries), Cmdline: c.Cmdline, Uname: m.Kernel.Release}
+	if c.SBAT != "" {
+		if u.SBAT, err = readSmall(c.SBAT, maxSBAT); err != nil {
+			return fmt.Errorf("boot.sbat: %w", err)
+		}
+	}
 	if u.Kernel, err = os.ReadFile(b.stage.path(outKernel)); err != nil {
 		return err
 	}
@@ -144,13 +156,20 @@ func runsOn(program []byte, arch string) error {
 	return err
 }
 
+// triesField is how many tries a UKI is to have on the EFI system partition, in its os-release, where its installation finds it.
+const triesField = "VENEER_TRIES"
+
 // osRelease is what boot menus show and sort by (os-release(5)).
-func osRelease(m images.Manifest) []byte {
+func osRelease(m images.Manifest, tries int) []byte {
 	quote := func(s string) string {
 		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(s) + `"`
 	}
-	return fmt.Appendf(nil, "ID=veneer\nNAME=%s\nPRETTY_NAME=%s\nVERSION_ID=%s\nIMAGE_ID=%s\nIMAGE_VERSION=%s\n", quote(m.Name), quote(m.Name+" "+m.Version),
+	text := fmt.Appendf(nil, "ID=veneer\nNAME=%s\nPRETTY_NAME=%s\nVERSION_ID=%s\nIMAGE_ID=%s\nIMAGE_VERSION=%s\n", quote(m.Name), quote(m.Name+" "+m.Version),
 		quote(m.Version), quote(m.Name), quote(m.Version))
+	if tries > 0 {
+		text = fmt.Appendf(text, "%s=%d\n", triesField, tries)
+	}
+	return text
 }
 
 // makeDisk stages the disk: a GPT with an EFI system partition, the store, and free room for what the machine makes itself. GUIDs,
@@ -168,7 +187,7 @@ func (b *builder) makeDisk(ctx context.Context, m images.Manifest, manifest []by
 	if b.spec.Config.boots(FirmwareBIOS, m.Architecture) {
 		esp.Attributes = disk.BIOSBootable
 	}
-	err = disk.Write(f, id("disk"), b.spec.Config.freeRoom(), esp,
+	err = disk.Write(f, id("disk"), b.spec.Config.sector(), b.spec.Config.freeRoom(), esp,
 		disk.Partition{Name: storeName, GUID: id("store"), Type: disk.TypeLinux, Image: b.stage.path(outStore)})
 	if err == nil && esp.Attributes&disk.BIOSBootable != 0 {
 		err = writeBootCode(f)

@@ -145,7 +145,7 @@ func (s *stage) sweep(dir string, wanted map[string]bool, names []string) error 
 			errs = append(errs, os.Remove(filepath.Join(dir, f.Name())))
 		}
 	}
-	for _, name := range []string{images.SignatureName, outStore, outUKI, outDisk} {
+	for _, name := range []string{images.SignatureName, outStore, outUKI, outDisk, outQcow2, outZstd} {
 		stays := false
 		for _, n := range names {
 			stays = stays || n == name

@@ -59,10 +59,13 @@ func neededTools(c Config, uid int) []string {
 			names = append(names, fakeryTools...)
 		}
 	}
-	if c.has(OutputStore) || c.has(OutputDisk) {
+	if c.has(OutputStore) || c.makesDisk() {
 		names = append(names, "mke2fs", "debugfs")
 	}
-	if c.has(OutputDisk) {
+	if c.has(OutputQcow2) {
+		names = append(names, "qemu-img")
+	}
+	if c.makesDisk() {
 		names = append(names, "mkfs.fat", "mmd", "mcopy")
 		if c.boots(FirmwareBIOS, cmp.Or(c.Architecture, "amd64")) {
 			names = append(names, "syslinux")

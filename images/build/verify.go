@@ -36,6 +36,7 @@ type Check struct {
 type VerifySpec struct {
 	Path     string
 	Keys     []Key                   // trusted; nil for those that the initramfs beside the manifest trusts
+	Certs    []string                // files (PEM), by one of which each UKI must be signed; none: signatures for Secure Boot are not looked at
 	Progress func(done, total int64) // bytes; may be nil. The total grows as more is found to be read
 }
 
@@ -61,6 +62,9 @@ func (v Verification) Err() error {
 //	          (the same for one that lies in an ext4 image, such as store.img: nothing is mounted)
 //	manifest  signature, manifest
 //	image     each block, against the ID in the file's name or else in its own hash tree
+//	disk      its partition table, what the store holds, and that kernels and initramfs on its EFI system partition are of it;
+//	          raw, qcow2, or compressed with zstd
+//	uki       that its parts fit together
 //
 // The error tells that it could not begin, or was cut short; what it found is in the Verification.
 func Verify(ctx context.Context, spec VerifySpec) (Verification, error) {
@@ -82,6 +86,10 @@ func Verify(ctx context.Context, spec VerifySpec) (Verification, error) {
 		v.note("neither the kernel, the initramfs nor the images were read; name the directory to check them")
 	case KindImage:
 		err = v.imageAlone(ctx, spec.Path)
+	case KindDisk:
+		err = v.diskAlone(ctx, spec.Path)
+	case KindUKI:
+		err = v.ukiAlone(ctx, spec.Path)
 	default:
 		return Verification{}, unreadable(spec.Path, kind)
 	}

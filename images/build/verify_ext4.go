@@ -26,22 +26,35 @@ func (v *verifier) fileSystem(ctx context.Context, file string) error {
 	if _, err := os.Lstat(filepath.Join(filepath.Dir(file), initramfsFile)); err != nil && v.spec.Keys == nil {
 		return fmt.Errorf("%s: %w", file, errNoKeys)
 	}
-	in, err := openExt4(ctx, file)
+	in, err := openExt4(ctx, file, 0)
 	if err != nil {
 		return err
 	}
 	defer in.f.Close()
-	for _, in.dir = range []string{storeDir, "."} {
-		if _, err = in.Stat(path.Dir(images.DeploymentPath("1"))); err == nil {
-			v.trust(filepath.Dir(file))
-			v.fsck(ctx, file, filepath.Base(file)+" as ext4")
-			return v.deployments(ctx, in)
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
+	if err := in.enterStore(); err != nil {
+		return err
+	}
+	v.trust(filepath.Dir(file))
+	v.fsck(ctx, file, filepath.Base(file)+" as ext4")
+	return v.deployments(ctx, in)
+}
+
+// enterStore goes to the directory of the store.
+func (e *ext4) enterStore() (err error) {
+	for _, e.dir = range []string{storeDir, "."} {
+		if _, err = e.Stat(path.Dir(images.DeploymentPath("1"))); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return fmt.Errorf("%s is an ext4 file system without a store: there is no directory /%s/%s in it", file, storeDir, path.Dir(images.DeploymentPath("1")))
+	return fmt.Errorf("%s is an ext4 file system without a store: there is no directory /%s/%s in it", at(e.f.Name(), e.start), storeDir, path.Dir(images.DeploymentPath("1")))
+}
+
+// at names a file system in a file as the e2fsprogs find it.
+func at(file string, start int64) string {
+	if start == 0 {
+		return file
+	}
+	return fmt.Sprintf("%s?offset=%d", file, start)
 }
 
 // ext4 is a directory in an ext2, ext3 or ext4 image. debugfs(8) tells where files lie in the image, after it has checked its
@@ -50,12 +63,13 @@ type ext4 struct {
 	ctx     context.Context
 	debugfs string
 	f       *os.File
+	start   int64 // of the file system in the file
 	block   int64 // bytes
 	dir     string
 }
 
 // openExt4 reads the superblock, of which only the size of a block counts here.
-func openExt4(ctx context.Context, file string) (*ext4, error) {
+func openExt4(ctx context.Context, file string, start int64) (*ext4, error) {
 	debugfs, err := findTool("debugfs")
 	if err != nil {
 		return nil, err
@@ -66,7 +80,7 @@ func openExt4(ctx context.Context, file string) (*ext4, error) {
 	}
 	const superblock, logBlockSize = 1024, 24 // Documentation/filesystems/ext4/super.rst
 	var b [4]byte
-	_, err = f.ReadAt(b[:], superblock+logBlockSize)
+	_, err = f.ReadAt(b[:], start+superblock+logBlockSize)
 	log := binary.LittleEndian.Uint32(b[:])
 	if err == nil && log > 6 {
 		err = fmt.Errorf("blocks of 2^%d bytes", 10+int64(log))
@@ -74,7 +88,7 @@ func openExt4(ctx context.Context, file string) (*ext4, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: ext4 superblock: %w", file, err), f.Close())
 	}
-	return &ext4{ctx: ctx, debugfs: debugfs, f: f, block: 1024 << log}, nil
+	return &ext4{ctx: ctx, debugfs: debugfs, f: f, start: start, block: 1024 << log}, nil
 }
 
 func (e *ext4) at(name string) string { return e.f.Name() + ": /" + path.Join(e.dir, name) }
@@ -88,7 +102,7 @@ func (e *ext4) ask(request, name string) (string, error) {
 	}
 	const most = 16 << 20 // of a listing
 	out, said := &tail{limit: most}, &tail{limit: maxMessages}
-	cmd := exec.CommandContext(e.ctx, e.debugfs, "-R", request+" "+full, e.f.Name())
+	cmd := exec.CommandContext(e.ctx, e.debugfs, "-R", request+" "+full, at(e.f.Name(), e.start))
 	cmd.Env = []string{"LC_ALL=C", "DEBUGFS_PAGER=cat"}
 	cmd.Stdout, cmd.Stderr = out, said
 	if err := cmd.Run(); err != nil {
@@ -228,7 +242,7 @@ func (f *ext4File) ReadAt(b []byte, offset int64) (n int, err error) {
 		if i < len(f.extents) && f.extents[i].first <= block {
 			x := f.extents[i]
 			part = part[:min(int64(len(part)), (x.last+1)*f.e.block-offset)]
-			if _, err := f.e.f.ReadAt(part, (x.at+block-x.first)*f.e.block+within); err != nil {
+			if _, err := f.e.f.ReadAt(part, f.e.start+(x.at+block-x.first)*f.e.block+within); err != nil {
 				if errors.Is(err, io.EOF) {
 					err = io.ErrUnexpectedEOF
 				}

@@ -134,7 +134,7 @@ func TestFilesInImagesAreReadAsTheyAre(t *testing.T) {
 		"veneer/images/block": string(noise(1024))}
 	for _, kind := range []string{"ext2", "ext3", "ext4"} {
 		t.Run(kind, func(t *testing.T) {
-			e, err := openExt4(t.Context(), ext4Image(t, kind, want))
+			e, err := openExt4(t.Context(), ext4Image(t, kind, want), 0)
 			if err != nil {
 				t.Fatal(err)
 			}

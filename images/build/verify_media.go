@@ -1,39 +1,45 @@
 package build
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 
 	"veneer/images"
-	"veneer/initramfs/machine/probe"
 )
 
 // media checks that what firmware boots, as far as it lies in an output, holds kernel, initramfs and store of the manifest.
 func (v *verifier) media(ctx context.Context, dir string, man images.Manifest) {
-	if f, _, err := openRegular(filepath.Join(dir, outUKI)); err == nil {
-		v.add(outUKI, "kernel and initramfs are those of the manifest", errors.Join(ukiFits(f, man), f.Close()))
+	if program, err := readSmall(filepath.Join(dir, outUKI), maxUKI); err == nil {
+		v.add(outUKI, "kernel and initramfs are those of the manifest", ukiFits(program, man))
+		v.signedBy(ctx, outUKI, program)
 	} else if !errors.Is(err, os.ErrNotExist) {
 		v.add(outUKI, "", err)
 	}
-	if _, err := os.Lstat(filepath.Join(dir, outDisk)); err == nil {
-		v.disk(ctx, dir, man)
+	for _, name := range []string{outDisk, outQcow2, outZstd} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			v.disk(ctx, dir, name, man)
+		}
 	}
 }
 
 // ukiFits compares the parts of a UKI with what the manifest says of them.
-func ukiFits(r io.Reader, man images.Manifest) error {
-	u, err := readUKI(r)
+func ukiFits(program []byte, man images.Manifest) error {
+	u, err := readUKI(bytes.NewReader(program))
 	if err != nil {
 		return err
 	}
+	return u.fits(man)
+}
+
+func (u UKIFile) fits(man images.Manifest) error {
 	var errs []error
 	if u.Architecture != man.Architecture {
 		errs = append(errs, fmt.Errorf("it is for %s, and the manifest for %s", u.Architecture, man.Architecture))
@@ -48,76 +54,93 @@ func ukiFits(r io.Reader, man images.Manifest) error {
 	return errors.Join(errs...)
 }
 
-// disk looks into the partitions of a disk, none of which has to be mounted.
-func (v *verifier) disk(ctx context.Context, dir string, man images.Manifest) {
-	image := filepath.Join(dir, outDisk)
-	esp, store, err := partsOfDisk(image)
-	if err != nil {
-		v.add(outDisk, "", fmt.Errorf("%w: build again, or copy it again", err))
+// signedBy checks a UKI against the certificates that were given, one of which is enough (sbverify(1)).
+func (v *verifier) signedBy(ctx context.Context, what string, program []byte) {
+	if len(v.spec.Certs) == 0 {
 		return
 	}
-	detail, err := v.espFits(ctx, image, esp, man)
-	v.add(outDisk+", "+espName, detail, err)
-	v.storeIn(ctx, outDisk+", "+storeName, fmt.Sprintf("%s?offset=%d", image, store.Start), dir, man)
+	by, err := sbverify(ctx, program, v.spec.Certs)
+	v.add(what+", signature", "for Secure Boot, by "+by, err)
 }
 
-func partsOfDisk(image string) (esp, store probe.Partition, err error) {
-	f, size, err := openRegular(image)
+func sbverify(ctx context.Context, program []byte, certs []string) (by string, err error) {
+	tool, err := findTool("sbverify")
 	if err != nil {
-		return esp, store, err
-	}
-	defer f.Close()
-	g, err := probe.ReadGPT(f, size, 512)
-	if err != nil {
-		return esp, store, err
-	}
-	for name, p := range map[string]*probe.Partition{espName: &esp, storeName: &store} {
-		found, _, ok, err := g.Find(name)
-		if err == nil && !ok {
-			err = fmt.Errorf("no partition is called %s", name)
-		}
-		if err != nil {
-			return esp, store, err
-		}
-		*p = found
-	}
-	return esp, store, nil
-}
-
-// espFits compares each kernel and initramfs on the EFI system partition, in a UKI or beside a boot loader for a BIOS.
-func (v *verifier) espFits(ctx context.Context, image string, esp probe.Partition, man images.Manifest) (string, error) {
-	at := fmt.Sprintf("%s@@%d", image, esp.Start)
-	var list strings.Builder
-	if err := mtools(ctx, &list, "mdir", "-i", at, "-a", "-b", "-/", "::"); err != nil {
 		return "", err
 	}
+	dir, err := os.MkdirTemp("", "veneer-uki-")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	file := filepath.Join(dir, outUKI)
+	if err := os.WriteFile(file, program, 0o600); err != nil {
+		return "", err
+	}
+	var errs []error
+	for _, cert := range certs {
+		said, err := exec.CommandContext(ctx, tool, "--cert", cert, file).CombinedOutput()
+		if err == nil {
+			return cert, nil
+		}
+		errs = append(errs, fmt.Errorf("sbverify --cert %s: %w: %s", cert, err, strings.Join(strings.Fields(string(said)), " ")))
+	}
+	return "", errors.Join(errs...)
+}
+
+// disk looks into the partitions of a disk of an output, none of which has to be mounted.
+func (v *verifier) disk(ctx context.Context, dir, name string, man images.Manifest) {
+	bad := func(err error) { v.add(name, "", fmt.Errorf("%w: build again, or copy it again", err)) }
+	image, done, err := rawDisk(ctx, filepath.Join(dir, name))
+	if err != nil {
+		bad(err)
+		return
+	}
+	defer done()
+	d, err := openDisk(image)
+	if err != nil {
+		bad(err)
+		return
+	}
+	detail, err := v.espFits(ctx, name+", "+espName, d, man)
+	v.add(name+", "+espName, detail, err)
+	v.storeIn(ctx, name+", "+storeName, at(image, d.store.Start), dir, man)
+}
+
+// espFits compares each kernel and initramfs on the EFI system partition, in a UKI or beside a boot loader for a BIOS, with the one set
+// or with one of several.
+func (v *verifier) espFits(ctx context.Context, what string, d diskImage, sets ...images.Manifest) (string, error) {
 	found := 0
 	var errs []error
-	for _, name := range strings.Fields(list.String()) {
-		path := strings.ToLower(strings.TrimPrefix(name, "::/"))
-		want := map[string]images.File{"veneer/" + outKernel: man.Kernel.File, "veneer/" + outInitramfs: man.Initramfs}[path]
-		if !strings.HasSuffix(path, ".efi") && want.Name == "" {
-			continue
-		}
-		var content strings.Builder
-		if err := mtools(ctx, &content, "mcopy", "-n", "-i", at, name, "-"); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		var err error
-		switch text := content.String(); {
-		case want.Name != "":
-			if got := sha256Of(text); got != want.SHA256 {
-				err = fmt.Errorf("it has sha256 %s, the manifest says %s", got, want.SHA256)
-			}
-		case !isUKI([]byte(text[:min(len(text), 4096)])):
-			continue // a menu
+	err := d.eachOnESP(ctx, func(name string, content []byte) error {
+		var of func(images.Manifest) error
+		lower := strings.ToLower(name)
+		switch {
+		case strings.HasSuffix(lower, ".efi") && isUKI(content[:min(len(content), 4096)]):
+			of = func(man images.Manifest) error { return ukiFits(content, man) }
+			v.signedBy(ctx, what+", "+name, content)
+		case strings.HasPrefix(lower, "/"+biosDir+"/") && strings.HasSuffix(lower, "/"+outKernel):
+			of = func(man images.Manifest) error { return contentIs(content, man.Kernel.File) }
+		case strings.HasPrefix(lower, "/"+biosDir+"/") && strings.HasSuffix(lower, "/"+outInitramfs):
+			of = func(man images.Manifest) error { return contentIs(content, man.Initramfs) }
 		default:
-			err = ukiFits(strings.NewReader(text), man)
+			return nil // a menu, a boot loader, settings
 		}
-		if found++; err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		found++
+		var no error
+		for _, man := range sets {
+			if no = of(man); no == nil {
+				return nil
+			}
 		}
+		if len(sets) > 1 {
+			no = errors.New("it is that of none of the deployments")
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", name, no))
+		return nil
+	})
+	if err != nil {
+		return "", err
 	}
 	if found == 0 {
 		errs = append(errs, errors.New("nothing of the set lies on it"))
@@ -125,21 +148,10 @@ func (v *verifier) espFits(ctx context.Context, image string, esp probe.Partitio
 	return fmt.Sprintf("%s of the manifest's kernel and initramfs", count(int64(found), "file")), errors.Join(errs...)
 }
 
-func sha256Of(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(sum[:])
-}
-
-func mtools(ctx context.Context, w io.Writer, name string, args ...string) error {
-	tool, err := findTool(name)
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, tool, args...)
-	said := &tail{limit: maxMessages}
-	cmd.Env, cmd.Stdout, cmd.Stderr = []string{"LC_ALL=C", "TZ=UTC", "MTOOLSRC=/dev/null", "MTOOLS_SKIP_CHECK=1"}, w, said
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(said.buf.String()))
+func contentIs(content []byte, want images.File) error {
+	sum := sha256.Sum256(content)
+	if got := hex.EncodeToString(sum[:]); got != want.SHA256 {
+		return fmt.Errorf("it has sha256 %s, the manifest says %s", got, want.SHA256)
 	}
 	return nil
 }

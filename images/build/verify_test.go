@@ -274,7 +274,7 @@ func TestVerifySaysWhatItCannotRead(t *testing.T) {
 	write(t, disk, strings.Repeat("\x00", 512)+"EFI PART"+strings.Repeat("\x00", 4096))
 	write(t, ext4, strings.Repeat("\x00", 1080)+"\x53\xef"+strings.Repeat("\x00", 4096))
 	write(t, noise, "noise")
-	for path, want := range map[string]string{disk: "disk with partitions", ext4: "name the public keys to trust with --key", noise: "is neither", dir: "is neither a build output",
+	for path, want := range map[string]string{disk: "partition table is damaged", ext4: "name the public keys to trust with --key", noise: "is neither", dir: "is neither a build output",
 		filepath.Join(dir, "nothing"): "no such file"} {
 		if _, err := Verify(context.Background(), VerifySpec{Path: path}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Verify(%s) = %v, want %q", path, err, want)

@@ -150,11 +150,12 @@ func TestASetThatDoesNotFitIsRefusedBeforeItIsCopied(t *testing.T) {
 		room int64
 		fits bool
 	}{
-		{"plenty", Budget{100 * mib, 512 * mib, 2048 * mib}, 512 * mib, true},
-		{"an upper that has to be smaller", Budget{256 * mib, 512 * mib, 512 * mib}, 512*mib - 257*mib - Floor, true},
-		{"no upper in memory", Budget{256 * mib, 0, 353 * mib}, 0, true},
-		{"too large", Budget{900 * mib, 512 * mib, 950 * mib}, 0, false},
-		{"the least upper does not fit", Budget{256 * mib, 512 * mib, 380 * mib}, 0, false},
+		{"plenty", Budget{100 * mib, 512 * mib, 0, 2048 * mib}, 512 * mib, true},
+		{"an upper that has to be smaller", Budget{256 * mib, 512 * mib, 0, 512 * mib}, 512*mib - 261*mib - Floor, true},
+		{"no upper in memory", Budget{256 * mib, 0, 0, 357 * mib}, 0, true},
+		{"too large", Budget{900 * mib, 512 * mib, 0, 950 * mib}, 0, false},
+		{"the least upper does not fit", Budget{256 * mib, 512 * mib, 0, 380 * mib}, 0, false},
+		{"an upper that is to be had whole", Budget{256 * mib, 512 * mib, 512 * mib, 512 * mib}, 0, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			room, err := c.b.Room()

@@ -1,6 +1,8 @@
 package disk
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -29,16 +31,20 @@ const (
 // BIOSBootable marks the partition that the boot code of an MBR starts (UEFI 2.10, table 5.8: legacy BIOS bootable).
 const BIOSBootable = 1 << 2
 
-// Of a partition table. Each partition starts at a whole MiB, and the last one leaves room for the backup of the table.
+// Sizes of a logical sector, in bytes: of nearly all disks, and of those that have no smaller ones (4Kn).
 const (
-	sector = 512
-	mib    = 1 << 20
+	Sector      = 512
+	LargeSector = 4096
 )
 
-// Write writes a disk with a GPT that has the partitions in their order, and free bytes behind them. It takes place in file only where
+// mib is where partitions start: each at a whole one. The last one leaves room for the backup of the table.
+const mib = 1 << 20
+
+// Write writes a disk of logical sectors of a size with a GPT that has the partitions in their order, and free bytes behind them. It takes place in file only where
 // there is something but zeros. The end of the disk is that of the file: the machine moves the backup of the table when it grows.
-func Write(file *os.File, guid string, free int64, partitions ...Partition) error {
-	table := &gpt.Table{LogicalSectorSize: sector, PhysicalSectorSize: sector, ProtectiveMBR: true, GUID: strings.ToUpper(guid)}
+func Write(file *os.File, guid string, sectorSize int, free int64, partitions ...Partition) error {
+	sector := int64(sectorSize)
+	table := &gpt.Table{LogicalSectorSize: sectorSize, PhysicalSectorSize: sectorSize, ProtectiveMBR: true, GUID: strings.ToUpper(guid)}
 	at := int64(mib)
 	for i, p := range partitions {
 		info, err := os.Stat(p.Image)
@@ -75,19 +81,30 @@ func copyInto(f *os.File, at int64, image string) error {
 		return err
 	}
 	defer in.Close()
+	if _, err := CopySparse(context.Background(), f, at, in); err != nil {
+		return fmt.Errorf("copy %s: %w", image, err)
+	}
+	return nil
+}
+
+// CopySparse copies to an offset of a file, leaves holes where there is nothing but zeros, and returns where it ended.
+func CopySparse(ctx context.Context, f *os.File, at int64, in io.Reader) (end int64, err error) {
 	buf, zeros := make([]byte, 64<<10), make([]byte, 64<<10)
 	for {
+		if err := ctx.Err(); err != nil {
+			return at, err
+		}
 		n, err := io.ReadFull(in, buf)
-		if string(buf[:n]) != string(zeros[:n]) {
+		if !bytes.Equal(buf[:n], zeros[:n]) {
 			if _, err := f.WriteAt(buf[:n], at); err != nil {
-				return err
+				return at, err
 			}
 		}
 		at += int64(n)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil
+			return at, nil
 		} else if err != nil {
-			return fmt.Errorf("read %s: %w", image, err)
+			return at, err
 		}
 	}
 }

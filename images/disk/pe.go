@@ -74,6 +74,20 @@ func AddSections(program []byte, sections ...Section) ([]byte, error) {
 	return p.bytes(), nil
 }
 
+// withoutSection drops a section that the program itself does not read. What lay there in memory stays free.
+func withoutSection(program []byte, name string) ([]byte, error) {
+	p, err := parse(program)
+	if err != nil {
+		return nil, err
+	}
+	for i := len(p.heads) - 1; i >= 0; i-- {
+		if nameOf(p.heads[i]) == name {
+			p.heads, p.content = slices.Delete(p.heads, i, i+1), slices.Delete(p.content, i, i+1)
+		}
+	}
+	return p.bytes(), nil
+}
+
 // program is a PE file that was taken apart: what lies before the section headers, those, and what each one names.
 type program struct {
 	head    []byte // up to the section headers

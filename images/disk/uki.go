@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -14,6 +15,7 @@ type UKI struct {
 	Cmdline   string
 	Uname     string // the kernel's release
 	Splash    []byte // a BMP; may be nil
+	SBAT      []byte // lines behind those of the stub and of a UKI; may be nil
 	Initramfs []byte
 	Kernel    []byte // an EFI program too; a signature of its own is left as it is, and the stub's counts
 }
@@ -41,9 +43,65 @@ func (u UKI) Image() ([]byte, error) {
 		sections = append(sections, Section{".splash", u.Splash})
 	}
 	sections = append(sections, Section{".initrd", u.Initramfs}, Section{".linux", u.Kernel})
-	image, err := AddSections(u.Stub, sections...)
+	sbat, err := u.sbat()
+	if err != nil {
+		return nil, err
+	}
+	stub, err := withoutSection(u.Stub, ".sbat")
+	if err != nil {
+		return nil, fmt.Errorf("stub: %w", err)
+	}
+	sections = slices.Insert(sections, 0, Section{".sbat", sbat})
+	image, err := AddSections(stub, sections...)
 	if err != nil {
 		return nil, fmt.Errorf("stub: %w", err)
 	}
 	return image, nil
+}
+
+// Generations of a UKI for shim's revocations (shim, SBAT.md; UAPI group, "Unified Kernel Image"). The first line is of the format, and
+// that of any UKI is what ukify writes.
+const (
+	sbatHead = "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md\n"
+	sbatUKI  = "uki,1,UKI,uki,1,https://uapi-group.org/specifications/specs/unified_kernel_image/\n"
+)
+
+// sbat joins the lines of stub, kernel, UKI and owner. The section takes the place of the stub's, which has no room for more lines: two
+// would make shim refuse the program.
+func (u UKI) sbat() ([]byte, error) {
+	text := sbatHead
+	has := map[string]bool{}
+	take := func(lines []byte) error {
+		for line := range strings.Lines(strings.TrimRight(string(lines), "\x00")) {
+			line = strings.TrimSpace(line)
+			name, _, _ := strings.Cut(line, ",")
+			if line == "" || name == "sbat" || has[line] {
+				continue
+			}
+			if strings.Count(line, ",") < 2 || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
+				return fmt.Errorf("SBAT line %q: want COMPONENT,GENERATION,VENDOR,PACKAGE,VERSION,URL", line)
+			}
+			has[line] = true
+			text += line + "\n"
+		}
+		return nil
+	}
+	for _, program := range [][]byte{u.Stub, u.Kernel} {
+		sections, _, err := Sections(program)
+		if err != nil {
+			continue // of the stub AddSections tells; a kernel of another form has none
+		}
+		for _, s := range sections {
+			if s.Name != ".sbat" {
+				continue
+			}
+			if err := take(s.Content); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := errors.Join(take([]byte(sbatUKI)), take(u.SBAT)); err != nil {
+		return nil, err
+	}
+	return []byte(text), nil
 }

@@ -43,9 +43,6 @@ var machines = map[string]string{"amd64": "x86_64", "arm64": "aarch64", "": "x86
 // findForeign finds the set on a medium of others.
 func findForeign(ctx, waiting context.Context, r *stage.Runner, m stage.Machine, env *stage.Env) (*stage.Set, error) {
 	f := &foreign{Foreign: *env.Config.Foreign, r: r, m: m, env: env}
-	if f.Dialect == boot.Overlayroot {
-		return nil, &stage.StepError{Step: stage.StepCommandLine, Err: errors.New("overlayroot=: an installed root is not booted by this init")}
-	}
 	if _, err := stage.Do(waiting, r, stage.StepFindMedium, func(ctx context.Context) (struct{}, error) { return struct{}{}, f.find(ctx) }); err != nil {
 		return nil, err
 	}

@@ -260,10 +260,10 @@ func TestReadRefusesWhatNoInitWrote(t *testing.T) {
 	}
 }
 
-// stateless are the steps of a boot that keeps nothing.
+// stateless are the steps of a boot that keeps nothing, by the local init.
 var stateless = slices.DeleteFunc(slices.Clone(stage.Steps), func(step string) bool {
-	withState := []string{stage.StepFindState, stage.StepPrepareState, stage.StepRequests, stage.StepUppers, stage.StepRules, stage.StepIdentity}
-	return slices.Contains(withState, step)
+	besides := []string{stage.StepNetwork, stage.StepFindMedium, stage.StepCopyImages, stage.StepFindState, stage.StepPrepareState, stage.StepRequests, stage.StepUppers, stage.StepRules, stage.StepIdentity}
+	return slices.Contains(besides, step)
 })
 
 func place(t *testing.T, root string, record []byte) {

@@ -24,5 +24,5 @@ func Partition(file string, parts ...Part) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(disk.Write(f, "", 0, partitions...), f.Close())
+	return errors.Join(disk.Write(f, "", disk.Sector, 0, partitions...), f.Close())
 }
