@@ -16,6 +16,7 @@ import (
 	"veneer/boot/dialect"
 	"veneer/images"
 	"veneer/stage"
+	"veneer/stage/live"
 	"veneer/stage/paper"
 )
 
@@ -33,6 +34,7 @@ func newPlan() *cobra.Command {
 		Use:   "plan [--cmdline '...'] [--manifest FILE]",
 		Short: "Show what the init would do for a kernel command line, without a boot",
 		Long: `Plan runs the init's own recipe on a machine of paper: each step, and each mount as its shell equivalent.
+Parameters of dracut, live-boot, casper, archiso and their kin are told in our own words first (veneer help dialects).
 Without --manifest the set is an example with one base. Of a build output the initramfs is looked at too: its defaults, and whether
 it has what the command line asks for. Mistakes on the command line are reported as the init would.`,
 		Args: args(cobra.NoArgs),
@@ -104,9 +106,10 @@ type planStep struct {
 
 // planned is a boot on paper.
 type planned struct {
-	Steps  []planStep  `json:"steps"`
-	OnFail boot.OnFail `json:"on-fail"`
-	Init   string      `json:"init"`
+	Aliases []string    `json:"aliases"` // others' parameters, and what each came to
+	Steps   []planStep  `json:"steps"`
+	OnFail  boot.OnFail `json:"on-fail"`
+	Init    string      `json:"init"`
 }
 
 func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ram int64) (planned, error) {
@@ -114,7 +117,7 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 	if err != nil {
 		return planned{}, err
 	}
-	var p planned
+	p := planned{Aliases: append([]string{}, settings.Aliases...)}
 	r := &stage.Runner{OnFail: settings.OnFail, Details: true}
 	r.Before = func(step string) error {
 		p.Steps = append(p.Steps, planStep{Name: step, Actions: []string{}})
@@ -136,13 +139,23 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 	if serial == "" {
 		serial = "1"
 	}
-	m := &paper.Machine{Manifest: manifest, Serial: serial, Wait: settings.Config.Wait, Say: say}
-	root, err := stage.Boot(ctx, r, m, stage.Env{Settings: settings, Paper: true, RAM: ram})
+	m := &paper.Machine{Manifest: manifest, Serial: serial, Wait: settings.Config.Wait, Say: say, Foreign: settings.Config.Foreign}
+	env := stage.Env{Settings: settings, Paper: true, RAM: ram}
+	if settings.Config.Foreign != nil {
+		env.Variant = live.Variant{}
+	}
+	root, err := stage.Boot(ctx, r, m, env)
 	p.OnFail, p.Init = r.OnFail, root.Init
 	return p, err
 }
 
 func (p planned) print(w io.Writer) {
+	if len(p.Aliases) > 0 {
+		fmt.Fprintf(w, "others' parameters\n")
+	}
+	for _, a := range p.Aliases {
+		fmt.Fprintf(w, "    %s\n", a)
+	}
 	for _, s := range p.Steps {
 		fmt.Fprintf(w, "%s\n", s.Name)
 		for _, a := range s.Actions {

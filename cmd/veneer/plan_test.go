@@ -37,6 +37,16 @@ func TestPlansAreTheGoldenOnes(t *testing.T) {
 		"everything-said":     "ro rootdelay=3 veneer.wait=5 veneer.upper=tmpfs:size=64M init=/bin/x veneer.on-fail=halt veneer.deployment=7",
 		"another-store":       `"veneer.store=LABEL=MY STICK:/kiosk"`,
 		"without-a-signature": "veneer.verify=none",
+
+		// As the boot menus of these media, and of machines set up by these tools, have them.
+		"fedora-live":  "root=live:CDLABEL=Fedora-WS-Live-40-1-14 rd.live.image quiet rhgb",
+		"fedora-check": "root=live:CDLABEL=Fedora-WS-Live-40-1-14 rd.live.image rd.live.check quiet",
+		"debian-live":  "boot=live components quiet splash",
+		"debian-keeps": "boot=live components persistence persistence-label=persistence quiet splash",
+		"ubuntu-live":  "layerfs-path=minimal.standard.live.squashfs --- quiet splash",
+		"ubuntu-keeps": "boot=casper persistent quiet splash ---",
+		"arch-iso":     "archisobasedir=arch archisosearchuuid=2024-06-01-12-00-00-00",
+		"immucore":     "rd.immucore.overlay=tmpfs:20% rd.immucore.oemlabel=COS_OEM rd.immucore.debug root=LABEL=COS_ACTIVE cos-img/filename=/cOS/active.img",
 	} {
 		t.Run(name, func(t *testing.T) {
 			manifest, err := planManifest("")
@@ -52,6 +62,10 @@ func TestPlansAreTheGoldenOnes(t *testing.T) {
 			golden(t, filepath.Join("testdata", "plan-"+name+".txt"), b.String())
 		})
 	}
+}
+
+func TestTheReferenceOfOthersParametersIsTheTableOfTheInit(t *testing.T) {
+	golden(t, "../../docs/dialects.md", dialectsPage())
 }
 
 func TestTheReferenceOfParametersIsTheTableOfTheInit(t *testing.T) {

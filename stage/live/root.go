@@ -48,18 +48,31 @@ func (f *foreign) volatileRoot(ctx context.Context, lowers []string, more []stri
 	})
 }
 
-// link is a name that a userland looks up.
+// link is a name that a userland looks up, and where it leads.
 type link struct{ path, content string }
 
-// links are the names in /run that the userland of each dialect looks up, beside those that every boot leaves.
-var links = map[boot.Dialect][]link{
-	boot.Dracut: {{"/run/ovlwork", stage.UpperDir + "/work"}},
-	boot.LiveBoot: {{"/run/live/medium", stage.StoreDir}, {"/run/live/overlay", stage.UpperDir},
-		{"/run/live/persistence", persistenceDir}},
-	boot.Archiso: {{"/run/archiso/bootmnt", stage.StoreDir}, {"/run/archiso/airootfs", stage.BaseDir}, {"/run/archiso/cowspace", stage.UpperDir}},
+// links are the names in /run that the userland of the dialect looks up, beside those that every boot leaves.
+func (f *foreign) links(lowers []string) []link {
+	upper := f.r.Record.Upper.Mount
+	switch f.Dialect {
+	case boot.Dracut:
+		return []link{{"/run/ovlwork", path.Join(upper, overlay.KeptWork)}, {"/run/initramfs/livedev", f.device.Path}}
+	case boot.LiveBoot:
+		all := []link{{"/run/live/medium", stage.StoreDir}, {"/run/live/overlay", upper}}
+		for i, img := range f.images {
+			all = append(all, link{"/run/live/rootfs/" + img.Name, lowers[i]})
+		}
+		if f.Kept.Asked {
+			all = append(all, link{"/run/live/persistence", persistenceDir})
+		}
+		return all
+	case boot.Archiso:
+		return []link{{"/run/archiso/bootmnt", stage.StoreDir}, {"/run/archiso/airootfs", stage.BaseDir}, {"/run/archiso/cowspace", upper}}
+	}
+	return nil
 }
 
-// binds are the directories in the root that the userland of each dialect finds the medium in. They are made where nothing is.
+// binds are the directories of the root in which the userland of a dialect finds the medium.
 var binds = map[boot.Dialect][]link{
 	boot.LiveBoot: {{"/usr/lib/live/mount", "/run/live"}},
 	boot.Casper:   {{"/cdrom", stage.StoreDir}, {"/rofs", stage.BaseDir}},
@@ -68,23 +81,17 @@ var binds = map[boot.Dialect][]link{
 // publish gives the medium and its parts the names by which the userland of its dialect looks them up.
 func (f *foreign) publish(lowers []string) error {
 	var ops []mount.Op
-	add := func(l link) {
-		ops = append(ops, mount.Mkdir{Path: path.Dir(l.path), Mode: 0o755}, mount.Symlink{Content: l.content, Path: l.path})
-	}
-	for _, l := range links[f.Dialect] {
-		add(l)
-	}
-	switch f.Dialect {
-	case boot.Dracut:
-		add(link{"/run/initramfs/livedev", f.device.Path})
-	case boot.LiveBoot:
-		for i, img := range f.images {
-			add(link{"/run/live/rootfs/" + img.Name, lowers[i]})
+	made := map[string]bool{"/run": true, "/run/initramfs": true}
+	for _, l := range f.links(lowers) {
+		if dir := path.Dir(l.path); !made[dir] {
+			made[dir] = true
+			ops = append(ops, mount.Mkdir{Path: dir, Mode: 0o755})
 		}
+		ops = append(ops, mount.Symlink{Content: l.content, Path: l.path})
 	}
 	for _, b := range binds[f.Dialect] {
 		if found, err := f.m.Look(lowers, path.Dir(b.path)); err != nil || found.Type != overlay.Directory {
-			continue // a userland without live-tools
+			continue // a userland that does not look
 		}
 		target := path.Join(stage.RootDir, b.path)
 		ops = append(ops, mount.Place{Path: target, Root: stage.RootDir}, mount.Bind{Source: b.content, Target: target, Root: stage.RootDir})

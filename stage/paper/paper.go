@@ -24,7 +24,9 @@ type Machine struct {
 	Serial   string
 	Wait     time.Duration
 	Say      func(line string)
+	Foreign  *boot.Foreign // the medium of others that there is in place of a store
 	devices  int
+	looked   bool
 }
 
 var _ stage.Machine = (*Machine)(nil)
@@ -87,12 +89,18 @@ func (p attacher) Attach(backing string, img images.Image, onCorruption images.C
 func (attacher) Close() error { return nil }
 
 // Files implements stage.Machine.
-func (p *Machine) Files(string) fs.FS {
-	dir := images.DeploymentPath(p.Serial)
+func (p *Machine) Files(dir string) fs.FS {
+	switch {
+	case p.Foreign != nil && dir == stage.StoreDir:
+		return mediumFiles(*p.Foreign)
+	case p.Foreign != nil:
+		return keptFiles()
+	}
+	at := images.DeploymentPath(p.Serial)
 	return fstest.MapFS{
-		images.DefaultPath():             {Data: []byte(p.Serial + "\n")},
-		dir + "/" + images.ManifestName:  {Data: p.Manifest},
-		dir + "/" + images.SignatureName: {},
+		images.DefaultPath():            {Data: []byte(p.Serial + "\n")},
+		at + "/" + images.ManifestName:  {Data: p.Manifest},
+		at + "/" + images.SignatureName: {},
 	}
 }
 
