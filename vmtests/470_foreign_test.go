@@ -237,6 +237,68 @@ func TestWhatIsNotThereToKeepIsTold(t *testing.T) {
 	})
 }
 
+// writableMedium makes a stick of these files, as an ext4 with room, and casper-rw is a file system in a file on it.
+func writableMedium(t *testing.T, label string, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, read(t, content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	img := filepath.Join(t.TempDir(), "stick.img")
+	must(t, "", "mke2fs", "-q", "-t", "ext4", "-L", label, "-d", dir, img, "160M")
+	return img
+}
+
+func TestWhatIsKeptLiesOnTheMediumItself(t *testing.T) {
+	t.Parallel()
+	out := anything(t)
+	t.Run("in casper's file", func(t *testing.T) {
+		t.Parallel()
+		stick := writableMedium(t, "STICK", map[string]string{"casper/filesystem.squashfs": out.squash(t), "casper-rw": keptDisk(t, "casper-rw", "")})
+		m := out.machineOn(t, stick)
+		g := m.boot("boot=casper persistent")
+		if rec := g.unverified(); rec.State.Dir != "casper-rw" || rec.State.Device != "/dev/vda" {
+			t.Errorf("state %+v, want the file casper-rw on /dev/vda", rec.State)
+		}
+		g.run("echo kept > /etc/kept; sync")
+		if _, code := g.try("touch /cdrom/x"); code == 0 {
+			t.Error("the medium can be written to where it is the medium")
+		}
+		g.off()
+		must(t, "", "e2fsck", "-fn", stick)
+		g = m.boot("boot=casper persistent")
+		g.holds("/etc/kept", "kept")
+		g.off()
+	})
+	t.Run("in archiso's directory, until the base is another", func(t *testing.T) {
+		t.Parallel()
+		stick := writableMedium(t, "STICK", map[string]string{"arch/x86_64/airootfs.sfs": out.squash(t)})
+		m := out.machineOn(t, stick)
+		const line = "archisolabel=STICK cow_label=STICK"
+		g := m.boot(line)
+		g.unverified()
+		g.run("echo kept > /etc/kept")
+		g.off()
+		if got := must(t, "", "debugfs", "-R", "cat persistent_STICK/x86_64/upperdir/etc/kept", stick); got != "kept\n" {
+			t.Errorf("archiso's upper holds %q", got)
+		}
+		erofs := filepath.Join(t.TempDir(), "airootfs.erofs")
+		must(t, "", "mkfs.erofs", "--all-root", erofs, unpacked(t))
+		must(t, "", "debugfs", "-w", "-R", "rm arch/x86_64/airootfs.sfs", stick)
+		must(t, "", "debugfs", "-w", "-R", "write "+erofs+" arch/x86_64/airootfs.erofs", stick)
+		g = m.boot(line)
+		g.unverified("what is kept was written on another base")
+		g.holds("/etc/kept", "kept")
+		g.off()
+	})
+}
+
 func TestMediaOfDracutAndArchisoBoot(t *testing.T) {
 	t.Parallel()
 	out := anything(t)

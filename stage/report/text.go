@@ -32,6 +32,9 @@ func (r *Report) Text(w io.Writer) error {
 	}
 	line("Deployment", "%s: %s", plain(d.Serial), plain(d.Why))
 	line("Verified", "%s", r.verified())
+	for _, a := range r.Record.Aliases {
+		line("Alias", "%s", plain(a))
+	}
 	line("Degraded", "%s", r.degraded())
 	line("Kernel", "%s", plain(r.Kernel))
 	line("Store", "%s is %s (%s), directory %s", plain(r.Store.Reference), plain(r.Store.Device), plain(r.Store.FileSystem), plain(path.Join("/", r.Store.Dir)))
@@ -55,6 +58,10 @@ func (r *Report) Text(w io.Writer) error {
 // verified says in plain words who vouches for what.
 func (r *Report) verified() string {
 	v := r.Record.Verified
+	if v.Pinned != "" {
+		return "pinned digest: each image was read whole at boot and is the one that the initramfs names (" + plain(v.Pinned) +
+			"); what is read from it later is NOT checked"
+	}
 	if !v.Manifest && !v.Images {
 		return "NO: the manifest's signature was not checked, and what is read from the images is not"
 	}
