@@ -29,7 +29,7 @@ func persistentRecord() *Record {
 func TestARecordIsReadAsItWasWritten(t *testing.T) {
 	for name, want := range map[string]*Record{
 		"persistent": persistentRecord(),
-		"volatile": {Aliases: []string{}, Rules: []Rule{}, Merges: []Merge{}, Requests: []Request{}, Identity: []Identity{},
+		"volatile": {Aliases: []string{"toram -> veneer.toram"}, Rules: []Rule{}, Merges: []Merge{}, Requests: []Request{}, Identity: []Identity{},
 			Images: []Attached{}, Degraded: []Degraded{}, Steps: []Step{}},
 	} {
 		t.Run(name, func(t *testing.T) {
