@@ -302,6 +302,15 @@ func TestWhatIsKeptLiesOnTheMediumItself(t *testing.T) {
 func TestMediaOfDracutAndArchisoBoot(t *testing.T) {
 	t.Parallel()
 	out := anything(t)
+	t.Run("an ISO that is a file on a stick", func(t *testing.T) {
+		t.Parallel()
+		iso := medium(t, "FEDORA", map[string]string{"LiveOS/squashfs.img": out.squash(t)})
+		stick := writableMedium(t, "STICK", map[string]string{"iso/fedora.iso": iso})
+		g := out.on(t, keptDisk(t, "OTHER", ""), stick).boot("root=live:CDLABEL=FEDORA rd.live.image iso-scan/filename=/iso/fedora.iso")
+		g.unverified()
+		g.run("ls /run/initramfs/live/LiveOS")
+		g.off()
+	})
 	t.Run("the root in a squashfs, kept in a directory of LiveOS", func(t *testing.T) {
 		t.Parallel()
 		iso := medium(t, "FEDORA", map[string]string{"LiveOS/squashfs.img": out.squash(t)})

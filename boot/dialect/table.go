@@ -75,9 +75,9 @@ func need(d ...boot.Dialect) []boot.Dialect { return d }
 var rows = []Row{
 	{shared, "root", "live:DEVICE|live:URL|DEVICE", nil, Taken, "Where the medium is (live:), or the root that an upper protects; with any other line left alone. A URL that ends in a slash is veneer.url=; one of a single file is refused.", (*reading).setRoot},
 	{shared, "iso-scan/filename", "PATH", nil, Taken, "The medium is an ISO in a file of that path, on whatever device has it: veneer.medium=PATH.", isoPath},
-	{shared, "findiso", "PATH", nil, Taken, "As iso-scan/filename=.", isoPath},
+	{shared, "findiso", "PATH", nil, Taken, "The medium is an ISO in a file of that path, on whatever device has it: veneer.medium=PATH.", isoPath},
 	{shared, "fromiso", "/dev/DEVICE/PATH", nil, Taken, "The medium is an ISO in a file of a device: veneer.medium=DEVICE:PATH.", fromISO},
-	{shared, "isofrom", "/dev/DEVICE/PATH", nil, Taken, "As fromiso=.", fromISO},
+	{shared, "isofrom", "/dev/DEVICE/PATH", nil, Taken, "The medium is an ISO in a file of a device: veneer.medium=DEVICE:PATH.", fromISO},
 	{shared, "toram", "[MODULE]", nil, Taken, "Copy the images to memory: veneer.toram.", toRAM},
 	{shared, "copy2ram", "", nil, Taken, "As toram.", toRAM},
 	{shared, "rootwait", "", nil, Without, "devices are waited for in any case, as long as veneer.wait= says", nil},

@@ -139,7 +139,7 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 	if serial == "" {
 		serial = "1"
 	}
-	m := &paper.Machine{Manifest: manifest, Serial: serial, Wait: settings.Config.Wait, Say: say, Foreign: settings.Config.Foreign}
+	m := &paper.Machine{Manifest: manifest, Serial: serial, Wait: settings.Config.Wait, Say: say, Foreign: settings.Config.Foreign, ISO: settings.Config.Medium.Path}
 	env := stage.Env{Settings: settings, Paper: true, RAM: ram}
 	if settings.Config.Foreign != nil {
 		env.Variant = live.Variant{}

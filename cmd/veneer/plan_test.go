@@ -43,6 +43,7 @@ func TestPlansAreTheGoldenOnes(t *testing.T) {
 		"fedora-check": "root=live:CDLABEL=Fedora-WS-Live-40-1-14 rd.live.image rd.live.check quiet",
 		"debian-live":  "boot=live components quiet splash",
 		"debian-keeps": "boot=live components persistence persistence-label=persistence quiet splash",
+		"debian-iso":   "boot=live components findiso=/iso/debian.iso quiet splash",
 		"ubuntu-live":  "layerfs-path=minimal.standard.live.squashfs --- quiet splash",
 		"ubuntu-keeps": "boot=casper persistent quiet splash ---",
 		"arch-iso":     "archisobasedir=arch archisosearchuuid=2024-06-01-12-00-00-00",

@@ -52,14 +52,25 @@ func findForeign(ctx, waiting context.Context, r *stage.Runner, m stage.Machine,
 	return stage.Do(ctx, r, stage.StepCheckManifest, func(ctx context.Context) (*stage.Set, error) { return f.set(ctx) })
 }
 
-// find mounts the medium: the device that the line names, or the first that has the images.
+// find mounts the medium: the device that the line names, or the first that has the images, or an ISO in a file of either.
 func (f *foreign) find(ctx context.Context) (err error) {
-	if f.Device.Kind != "" {
+	switch {
+	case f.env.Config.Medium.Path != "":
+		return f.findISO(ctx)
+	case f.Device.Kind != "":
 		if f.device, err = f.m.Device(ctx, f.Device); err != nil {
 			return err
 		}
 		return f.open(f.device)
 	}
+	return f.search(ctx, func(dev stage.Device) error {
+		f.device = dev
+		return f.open(dev)
+	})
+}
+
+// search tries each device until one is the medium.
+func (f *foreign) search(ctx context.Context, open func(stage.Device) error) error {
 	scout, ok := f.m.(stage.Scout)
 	if !ok {
 		return errors.New("nothing says which device the medium is")
@@ -79,9 +90,8 @@ func (f *foreign) find(ctx context.Context) (err error) {
 			refused = append(refused, dev.Path+": no medium is on "+dev.FileSystem)
 			continue
 		}
-		err = f.r.Try(func() error { return f.open(dev) })
+		err = f.r.Try(func() error { return open(dev) })
 		if err == nil {
-			f.device = dev
 			return nil
 		}
 		f.r.Detailf("%s: %v", dev.Path, err)

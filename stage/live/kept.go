@@ -332,6 +332,9 @@ func (f *foreign) partsOf(v volume) ([]part, error) {
 		return whole(".", "upper", "work"), nil
 	case boot.Dracut:
 		dir := f.Kept.Dir
+		if dir == "" && f.device.UUID == "" && !f.env.Paper {
+			return nil, errors.New("dracut calls the directory by the UUID of the medium, which is not known of an ISO in a file; name it: rd.overlay=DEVICE:/PATH")
+		}
 		if dir == "" {
 			dir = path.Join(f.Dir, "overlay-"+f.device.Label+"-"+f.device.UUID)
 		}

@@ -17,10 +17,11 @@ var _ stage.Scout = (*Machine)(nil)
 
 // NextDevice implements stage.Scout: the first device is the medium, the next carries what is kept.
 func (p *Machine) NextDevice(_ context.Context, seen map[string]bool) (stage.Device, error) {
+	// Where the line names the device of the medium, nobody asks here.
 	const medium, kept = "/dev/MEDIUM", "/dev/KEPT"
 	switch {
 	case p.Foreign == nil:
-	case !seen[medium] && p.Foreign.Device.Kind == "" && !p.looked:
+	case !seen[medium] && !p.looked && (p.Foreign.Device.Kind == "" || p.ISO != ""):
 		p.looked = true
 		p.Say(fmt.Sprintf("look at each device for up to %s, removable ones first, for a medium of %s", p.Wait, p.Foreign.Dialect))
 		return stage.Device{Path: medium, FileSystem: "iso9660"}, nil
@@ -65,6 +66,11 @@ func mediumFiles(f boot.Foreign) fs.FS {
 		files[f.Marker] = &fstest.MapFile{}
 	}
 	return files
+}
+
+// isoFiles is a device with an ISO on it.
+func isoFiles(name string) fs.FS {
+	return fstest.MapFS{strings.TrimPrefix(name, "/"): {}}
 }
 
 // keptFiles is what an example of a persistence of live-boot's says.

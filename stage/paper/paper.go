@@ -25,6 +25,7 @@ type Machine struct {
 	Wait     time.Duration
 	Say      func(line string)
 	Foreign  *boot.Foreign // the medium of others that there is in place of a store
+	ISO      string        // the file in which it is
 	devices  int
 	looked   bool
 }
@@ -93,6 +94,8 @@ func (p *Machine) Files(dir string) fs.FS {
 	switch {
 	case p.Foreign != nil && dir == stage.StoreDir:
 		return mediumFiles(*p.Foreign)
+	case p.Foreign != nil && p.ISO != "" && strings.HasSuffix(dir, "/iso-carrier"):
+		return isoFiles(p.ISO)
 	case p.Foreign != nil:
 		return keptFiles()
 	}
