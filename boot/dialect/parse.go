@@ -185,11 +185,11 @@ func (p *reading) finish() error {
 			f.Device = p.root
 		}
 		if f.Device.Kind == "" {
-			return errors.New("rd.live.image: nothing says where the medium is; give root=live:LABEL=...")
+			return errors.New("rd.live.image: nothing says where the medium is; give root=live:LABEL=NAME")
 		}
 	case overlayroot:
 		if p.root.Kind == "" {
-			return errors.New("overlayroot=: nothing says where the root is; give root=UUID=...")
+			return errors.New("overlayroot=: nothing says where the root is; give root=UUID=ID")
 		}
 		return p.say("veneer.root", p.root.String())
 	}

@@ -77,7 +77,7 @@ func parseLine(line string) (Mount, error) {
 	}
 	m := Mount{Kind: Bind}
 	if !strings.HasPrefix(dir, "/") || dots(dir) || len(dir) > maxPath || strings.ContainsRune(line, 0) {
-		return m, errors.New("want an absolute path without . and ..")
+		return m, errors.New("want an absolute path, and neither . nor .. in it")
 	}
 	m.Dest = path.Clean(dir)
 	if strings.HasPrefix(m.Dest, "/lib") || m.Dest == "/run/live" || strings.HasPrefix(m.Dest, "/run/live/") {
@@ -88,7 +88,7 @@ func parseLine(line string) (Mount, error) {
 		source, isSource := strings.CutPrefix(o, "source=")
 		switch {
 		case isSource && source != "." && (source == "" || strings.HasPrefix(source, "/") || dots(source)):
-			return m, fmt.Errorf("%q: want . or a relative path without . and ..", clip(o))
+			return m, fmt.Errorf("%q: want . or a relative path, and neither . nor .. in it", clip(o))
 		case isSource:
 			m.Source = path.Clean(source)
 		case o == string(Bind) || o == string(Union) || o == string(Link):
