@@ -6,6 +6,7 @@ import "slices"
 type Policy struct {
 	Kind    string   // Generic, List; "" is Generic
 	Modules []string // names, in addition to what the kind takes
+	Media   bool     // the init looks for media that are files
 }
 
 // The kinds of policy.
@@ -61,6 +62,9 @@ var genericARM64 = []group{
 		"phy_meson_g12a_usb3_pcie", "phy_sun4i_usb", "phy_generic"}},
 }
 
+// media is what the generic policy adds for an init that looks for media that are files, which lie on what people keep files on.
+var media = group{"file systems with media that are files", []string{"exfat", "ntfs3"}}
+
 // services is what modules ask for by the name of an algorithm when a file system is mounted or a device is set up, without
 // saying so in their modinfo. The kernel would call modprobe then, which is not there.
 var services = map[string][]string{
@@ -96,6 +100,9 @@ func (p Policy) groups(arch string) []group {
 		return []group{always, variables}
 	}
 	groups := append([]group{always, variables}, generic...)
+	if p.Media {
+		groups = append(groups, media)
+	}
 	if arch == "arm64" {
 		groups = append(groups, genericARM64...)
 	}

@@ -192,7 +192,7 @@ func mountStore(r *Runner, m Machine, ref boot.StoreRef, dev Device) (storeTree,
 		return fail(err)
 	}
 	dir := path.Join(StoreDir, ref.Dir)
-	r.Record.Store = Store{ref.Device.String(), dev.Path, dev.FileSystem, ref.Dir}
+	r.Record.Store = Store{Reference: ref.Device.String(), Device: dev.Path, FileSystem: dev.FileSystem, Dir: ref.Dir}
 	files := m.Files(dir)
 	if info, err := fs.Stat(files, "."); err != nil {
 		return fail(fmt.Errorf("directory %q: %w", ref.Dir, err))

@@ -16,6 +16,9 @@ const RecordFormat = 1
 const (
 	RecordPath = "/run/veneer/state.json"
 	LogPath    = "/run/veneer/log"
+
+	// MediumLostPath is there once the medium has been taken away from the running system, and says so.
+	MediumLostPath = RunDir + "/medium-lost"
 )
 
 // MaxRecord bounds the size of a record that is read back, in bytes.
@@ -52,6 +55,24 @@ type Store struct {
 	Device     string `json:"device"`    // as found: /dev/vda1
 	FileSystem string `json:"filesystem"`
 	Dir        string `json:"dir"`
+	Medium     Medium `json:"medium"`
+	Copy       Copy   `json:"copy"`
+}
+
+// Medium is the file that a store lies in, where it lies in one: an ISO on another file system.
+type Medium struct {
+	Device     string `json:"device"`
+	FileSystem string `json:"filesystem"`
+	File       string `json:"file"`
+}
+
+// Copy is what became of copying the images to memory.
+type Copy struct {
+	Asked    string `json:"asked"`    // yes or auto; "" where nobody did
+	Images   bool   `json:"images"`   // they are in memory
+	Bytes    int64  `json:"bytes"`    // of them
+	Released bool   `json:"released"` // what the store was on is not used any more; what stands for it is the copy
+	Why      string `json:"why"`      // the budget, or what did not fit into it
 }
 
 // Deployment is what was booted, and why this one.
@@ -203,6 +224,8 @@ func (r *Record) walk(c *canonical.Coder) {
 		canonical.String(c, "device", &r.Store.Device)
 		canonical.String(c, "filesystem", &r.Store.FileSystem)
 		canonical.String(c, "dir", &r.Store.Dir)
+		c.Object("medium", r.Store.Medium.walk)
+		c.Object("copy", r.Store.Copy.walk)
 	})
 	c.Object("deployment", r.Deployment.walk)
 	c.Object("verified", func(c *canonical.Coder) {
@@ -249,6 +272,20 @@ func (r *Record) walk(c *canonical.Coder) {
 		c.Optional("error", &s.Error)
 	})
 	canonical.Number(c, "started", &r.Started)
+}
+
+func (m *Medium) walk(c *canonical.Coder) {
+	canonical.String(c, "device", &m.Device)
+	canonical.String(c, "filesystem", &m.FileSystem)
+	canonical.String(c, "file", &m.File)
+}
+
+func (m *Copy) walk(c *canonical.Coder) {
+	canonical.String(c, "asked", &m.Asked)
+	c.Bool("images", &m.Images)
+	canonical.Number(c, "bytes", &m.Bytes)
+	c.Bool("released", &m.Released)
+	canonical.String(c, "why", &m.Why)
 }
 
 func (d *Deployment) walk(c *canonical.Coder) {

@@ -40,7 +40,7 @@ func attach(r *Runner, m Machine, set *Set) (_ []attachedImage, err error) {
 	defer r.onUndo(undo)
 	err = each(r.workers(), len(man.Images), func(i int) error {
 		img := man.Images[i]
-		device, mounted, close, err := a.Attach(set.backing(img), img, man.Corruption)
+		device, mounted, close, err := a.Attach(set.File(img), img, man.Corruption)
 		if err != nil {
 			return fmt.Errorf("%s %q: %w", img.Role, img.Name, err)
 		}

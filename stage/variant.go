@@ -3,8 +3,11 @@ package stage
 import (
 	"context"
 	"path"
+	"slices"
 
+	"veneer/boot"
 	"veneer/images"
+	"veneer/overlay/rule"
 )
 
 // Set is what a boot found: a manifest that was checked, and where its parts lie.
@@ -32,11 +35,22 @@ type Set struct {
 	from, to int // of the runner's undo: what finding it did
 }
 
-func (s *Set) backing(img images.Image) string {
+// File is the file of an image.
+func (s *Set) File(img images.Image) string {
 	if s.Backing != nil {
 		return s.Backing(img)
 	}
 	return path.Join(s.Dir, images.ImagePath(img.ID))
+}
+
+// Writable says where the state will lie, and how large the tmpfs for what is written to memory may get: zero where none is made.
+func Writable(env *Env, man images.Manifest) (boot.Place, boot.Size, error) {
+	p, err := policyOf(env.Config, man)
+	ephemeral := slices.ContainsFunc(p.rules, func(one rule.Rule) bool { return one.Action == rule.Ephemeral })
+	if p.upper.Kind == boot.UpperPersistent && p.missing != boot.MissingEphemeral && !ephemeral {
+		return p.place, boot.Size{}, err
+	}
+	return p.place, p.upper.Size, err
 }
 
 // Variant is what the larger variants of the init can do besides; the local one links none of it. Both functions run steps of

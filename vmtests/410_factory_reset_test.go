@@ -24,9 +24,10 @@ const efiReset = "/sys/firmware/efi/efivars/FactoryResetRequest-8cf2644b-4b0b-42
 const askFirmware = `{ printf '\007\000\000\000'; printf '{"osReleaseId":"debian","bootId":"%s"}' $(tr -d - < /proc/sys/kernel/random/boot_id) | sed 's/./&\x00/g'; } > /tmp/v && ` +
 	`cat /tmp/v > ` + efiReset + ` && sync`
 
-func TestAFactoryResetThatTheFirmwareAsksForIsDoneOnce(t *testing.T) {
-	t.Parallel()
-	out := outputOf(t, recipe{"firmware-reset", `name = "debian"
+// keptByFirmware is a Debian whose disk makes a state behind the store, with a shell as its init.
+func keptByFirmware(t *testing.T) output {
+	t.Helper()
+	return outputOf(t, recipe{"firmware-reset", `name = "debian"
 version = "12"
 source = "debian.tar"
 outputs = ["disk"]
@@ -44,6 +45,11 @@ secret = "test.key"
 [allow]
 losses = ["acl"]
 `, map[string]string{"debian.tar": debianStateTree(t), "test.key": testKey(t, "test")}})
+}
+
+func TestAFactoryResetThatTheFirmwareAsksForIsDoneOnce(t *testing.T) {
+	t.Parallel()
+	out := keptByFirmware(t)
 	img := copied(t, out.file("disk.img"))
 	info, err := os.Stat(img)
 	if err != nil {

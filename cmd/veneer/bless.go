@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"veneer/images/esp"
 	"veneer/overlay/state"
 )
 
@@ -17,6 +20,7 @@ type blessReport struct {
 	Deployment string   `json:"deployment"`
 	Final      []string `json:"final"` // operations that can no longer be undone
 	Snapshot   string   `json:"snapshot,omitempty"`
+	Entry      string   `json:"entry,omitempty"` // of the boot loader, which counts it no longer
 }
 
 func newBless() *cobra.Command {
@@ -29,43 +33,76 @@ earlier operations moved aside can no longer be undone; 'veneer cleanup' deletes
 
 Where boots that fail lead back to a good snapshot (state.tries), one is made of this boot, and the last two are kept.
 
+Where the boot loader counts the tries of its entry (boot.tries in veneer.toml, systemd-boot), it does so no longer: the entry on the EFI
+system partition gets its name without a count.
+
 On a system with systemd veneer-bless.service does it once boot-complete.target is reached. Mask that unit to bless by hand, and
 order what decides whether a boot is good before that target.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return v.with(func(k *keptState) error {
-				rep := blessReport{Boot: k.boot, Deployment: k.record.Deployment.Serial, Final: []string{}}
-				var final []state.Operation
-				var err error
-				if v.dryRun {
-					final, err = k.PlanBless()
-				} else {
-					final, err = k.Bless(rep.Boot, rep.Deployment, k.now)
+			entry, counted := esp.Running(filepath.Join(v.root, "sys"))
+			if counted != nil && !errors.Is(counted, esp.ErrNotCounted) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "veneer: whether the boot loader counts this boot is not known: %v\n", counted)
+			}
+			rep := blessReport{Final: []string{}}
+			err := v.with(func(k *keptState) error { return v.blessState(cmd, k, &rep) })
+			if errors.Is(err, errNothingKept) && counted == nil {
+				err = nil // but what the loader counts
+			}
+			if err == nil && counted == nil {
+				rep.Entry = entry.Good()
+				if !v.dryRun {
+					err = entry.Bless()
 				}
 				if err != nil {
-					return err
+					err = fmt.Errorf("the boot loader still counts the tries of %s: %w", entry.Path, err)
 				}
-				if !v.dryRun && k.record.Boots.Tries > 0 {
-					if rep.Snapshot, err = k.snapshotOfGood(cmd.Context()); err != nil {
-						fmt.Fprintf(cmd.ErrOrStderr(), "veneer: no snapshot of this good boot was made, so that there is none to return to: %v\n", err)
-					}
+			}
+			if err != nil {
+				return err
+			}
+			return v.print(cmd.OutOrStdout(), rep, func(w io.Writer) {
+				for _, f := range rep.Final {
+					fmt.Fprintf(w, "No longer to be undone: %s\n", printable(f))
 				}
-				for _, o := range final {
-					rep.Final = append(rep.Final, o.ID+" "+o.What)
+				if rep.Entry != "" {
+					fmt.Fprintf(w, "No longer counted by the boot loader: %s\n", printable(rep.Entry))
 				}
-				return v.print(cmd.OutOrStdout(), rep, func(w io.Writer) {
-					for _, f := range rep.Final {
-						fmt.Fprintf(w, "No longer to be undone: %s\n", printable(f))
-					}
-					if !v.dryRun {
-						fmt.Fprintf(w, "This boot of deployment %s is good.\n", printable(rep.Deployment))
-					}
-				})
+				switch {
+				case v.dryRun:
+				case rep.Deployment != "":
+					fmt.Fprintf(w, "This boot of deployment %s is good.\n", printable(rep.Deployment))
+				default:
+					fmt.Fprintln(w, "This boot is good.")
+				}
 			})
 		},
 	}
 	v.flags(cmd, "show what could no longer be undone, and bless nothing")
 	return cmd
+}
+
+// blessState marks the boot as good in the state.
+func (v *verb) blessState(cmd *cobra.Command, k *keptState, rep *blessReport) (err error) {
+	rep.Boot, rep.Deployment = k.boot, k.record.Deployment.Serial
+	var final []state.Operation
+	if v.dryRun {
+		final, err = k.PlanBless()
+	} else {
+		final, err = k.Bless(rep.Boot, rep.Deployment, k.now)
+	}
+	if err != nil {
+		return err
+	}
+	if !v.dryRun && k.record.Boots.Tries > 0 {
+		if rep.Snapshot, err = k.snapshotOfGood(cmd.Context()); err != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "veneer: no snapshot of this good boot was made, so that there is none to return to: %v\n", err)
+		}
+	}
+	for _, o := range final {
+		rep.Final = append(rep.Final, o.ID+" "+o.What)
+	}
+	return nil
 }
 
 // whyGood marks the snapshots that a bless makes where failed boots lead back to one (state.tries), and goodKept is how many of

@@ -20,6 +20,9 @@ import (
 	"veneer/stage/paper"
 )
 
+// localVariant is the variant of PID 1 that links nothing of package live. The on-board command does not link package initramfs.
+const localVariant = "local"
+
 // planRAM is the memory of the machine on paper, unless --memory says otherwise, and maxPlanRAM the most that it may say, in MiB.
 const (
 	planRAM    = 1024
@@ -53,7 +56,7 @@ it has what the command line asks for. Mistakes on the command line are reported
 			if err := built.refuses(defaults, cmdline); err != nil {
 				return err
 			}
-			plan, err := makePlan(cmd.Context(), defaults, cmdline, text, memory<<20)
+			plan, err := makePlan(cmd.Context(), defaults, cmdline, text, memory<<20, built.variant)
 			if err != nil {
 				return err
 			}
@@ -77,6 +80,7 @@ type builtIn struct {
 	known                 bool
 	defaults              string
 	shell, unsignedCanRun bool
+	variant               string // of PID 1; "" where it is not known
 }
 
 // refuses reports what the init of that initramfs would not do.
@@ -112,7 +116,8 @@ type planned struct {
 	Init    string      `json:"init"`
 }
 
-func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ram int64) (planned, error) {
+// makePlan plans a boot. Where nobody knows the variant of the init it is the smallest that can do what is asked.
+func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ram int64, variant string) (planned, error) {
 	settings, err := stage.Configure(defaults, cmdline, dialect.Strings)
 	if err != nil {
 		return planned{}, err
@@ -131,7 +136,7 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 		last.Actions = append(last.Actions, line)
 	}
 	r.Log = func(l stage.Level, line string) {
-		if l != stage.Good {
+		if l != stage.Good || !strings.HasPrefix(line, "[") { // the steps themselves are the headings
 			say(line)
 		}
 	}
@@ -139,10 +144,10 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 	if serial == "" {
 		serial = "1"
 	}
-	m := &paper.Machine{Manifest: manifest, Serial: serial, Wait: settings.Config.Wait, Say: say, Foreign: settings.Config.Foreign, ISO: settings.Config.Medium.Path}
+	m := &paper.Machine{Manifest: manifest, Serial: serial, Wait: settings.Config.Wait, RAM: ram, Say: say, Foreign: settings.Config.Foreign, ISO: settings.Config.Medium.Path}
 	env := stage.Env{Settings: settings, Paper: true, RAM: ram}
-	if settings.Config.Foreign != nil {
-		env.Variant = live.Variant{}
+	if variant != localVariant && (variant != "" || settings.Config.Larger != "" || settings.Config.Foreign != nil) {
+		env.Variant = live.Variant{System: m}
 	}
 	root, err := stage.Boot(ctx, r, m, env)
 	p.OnFail, p.Init = r.OnFail, root.Init

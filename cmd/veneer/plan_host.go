@@ -24,5 +24,5 @@ func builtFor(output string) builtIn {
 	if err != nil {
 		return builtIn{}
 	}
-	return builtIn{true, i.Defaults, i.RescueShell, i.AllowUnsigned}
+	return builtIn{true, i.Defaults, i.RescueShell, i.AllowUnsigned, i.Variant}
 }

@@ -48,7 +48,7 @@ type runFlags struct {
 func runCommand() *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
-		Use:   "run [out/ | disk.img]",
+		Use:   "run [out/ | disk.img | disk.qcow2]",
 		Short: "Boot a build output or a disk in QEMU",
 		Long: `Boot the output of 'veneer build' in QEMU, with the serial console on the terminal: Ctrl-A X ends QEMU, Ctrl-A H shows
 more keys. What the guest writes to its disk is kept between runs, until the next build or --fresh. A run beside another

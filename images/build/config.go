@@ -3,6 +3,7 @@ package build
 import (
 	"time"
 
+	"veneer/boot"
 	"veneer/images"
 	"veneer/initramfs"
 	"veneer/overlay/identity"
@@ -83,6 +84,9 @@ type RootConfig struct {
 	OnFail string `toml:"on-fail"`
 
 	BaseChange rule.BaseChange `toml:"base-change"` // of a persistent upper
+
+	ToRAM      string          `toml:"toram"`       // auto, yes, no, as veneer.toram=; empty: no
+	MediumLost boot.MediumLost `toml:"medium-lost"` // empty: ignore
 }
 
 // StateConfig is the policy for what outlives a boot, see images.State.
@@ -210,10 +214,15 @@ func (c Config) variant() initramfs.Variant {
 	if c.Variant != "" {
 		return c.Variant
 	}
-	if len(c.Pins) > 0 {
+	if c.wantsLive() || len(c.Pins) > 0 {
 		return initramfs.Live
 	}
 	return initramfs.Local
+}
+
+// wantsLive reports whether a key asks for what the local init does not have.
+func (c Config) wantsLive() bool {
+	return c.Root.ToRAM != "" && c.Root.ToRAM != string(boot.ToRAMNo) || c.Root.MediumLost != "" && c.Root.MediumLost != boot.MediumIgnore
 }
 
 // Spec is a build: what to build, where to, and what surrounds it.

@@ -141,6 +141,27 @@ func (c *Config) checkVariant(bad func(key, format string, args ...any)) {
 			bad(fmt.Sprintf("pins[%d]", i), "%v", err)
 		}
 	}
+	for _, said := range c.liveDefaults() {
+		if _, err := boot.ParseCmdline(boot.Config{}, said.word); err != nil || strings.ContainsAny(said.word, "\" \t\r\n") {
+			bad(said.key, "%q: want %s", said.value, said.want)
+		}
+	}
+	if c.Variant == initramfs.Local && c.wantsLive() {
+		bad("variant", "\"local\" has neither root.toram nor root.medium-lost: say \"live\", or nothing")
+	}
+}
+
+// liveDefault is a key that becomes a default of the kernel command line.
+type liveDefault struct{ key, value, word, want string }
+
+func (c Config) liveDefaults() (all []liveDefault) {
+	if v := c.Root.ToRAM; v != "" {
+		all = append(all, liveDefault{"root.toram", v, "veneer.toram=" + v, "auto, yes or no, and perhaps ,eject"})
+	}
+	if v := string(c.Root.MediumLost); v != "" {
+		all = append(all, liveDefault{"root.medium-lost", v, "veneer.medium-lost=" + v, "ignore, poweroff or reboot"})
+	}
+	return all
 }
 
 func (c *Config) checkKeys(bad func(key, format string, args ...any)) {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -79,6 +80,40 @@ func TestAChangedByteIsRefusedBeforeTheEnd(t *testing.T) {
 			t.Errorf("byte %d was changed: %v, want ErrWrong", at, err)
 		}
 		content[at] ^= 4
+	}
+}
+
+func TestTheWrongBlockIsNamedWhereTheSourceCanBeReadAgain(t *testing.T) {
+	img, content := newImage(t, 700)
+	for name, c := range map[string]struct {
+		at   int
+		want string
+	}{
+		"in the middle of the data": {300*verity.BlockSize + 9, "data block 300 (byte 1228800) does not match its hash"},
+		"in the last piece":         {699 * verity.BlockSize, "data block 699"},
+		"in the hash tree":          {len(content) - 1, "hash block of level 1"},
+		"and right the second time": {0, "read a second time it is right"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wrong := bytes.Clone(content)
+			wrong[c.at] ^= 4
+			cp, _ := newCopy(t, img, nil)
+			if err := cp.From(t.Context(), bytes.NewReader(wrong)); !errors.Is(err, ErrWrong) {
+				t.Fatalf("From() = %v, want ErrWrong", err)
+			}
+			source := wrong
+			if c.at == 0 {
+				source = content
+				if err := cp.file.Truncate(0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			alive := 0
+			err := cp.Blame(t.Context(), bytes.NewReader(source), func() { alive++ })
+			if err == nil || !strings.Contains(err.Error(), c.want) || alive == 0 {
+				t.Errorf("Blame() = %v, alive %d times, want %q", err, alive, c.want)
+			}
+		})
 	}
 }
 

@@ -28,12 +28,17 @@ type Stream struct {
 	err     error
 }
 
+// maxAtOnce is the number of blocks for whose hashes there is room from the beginning: 16 GiB of them.
+const maxAtOnce = 1 << 22
+
 // NewStream prepares for a file of p.Size() bytes.
 func NewStream(p Params, root [sha256.Size]byte) (*Stream, error) {
 	if p.DataBlocks < 1 || p.DataBlocks > maxBlocks || p.HashOffset < p.DataBlocks*BlockSize || p.HashOffset > maxBlocks*BlockSize || len(p.Salt) > maxSalt {
 		return nil, fmt.Errorf("hash tree: number of data blocks %d, hashes at byte %d, salt of size %d: out of bounds", p.DataBlocks, p.HashOffset, len(p.Salt))
 	}
-	return &Stream{p: p, root: root, size: p.Size()}, nil
+	// At once where it is not outlandish: growing would take it twice.
+	hashes := make([]byte, 0, min(p.DataBlocks, maxAtOnce)*sha256.Size)
+	return &Stream{p: p, root: root, size: p.Size(), hashes: hashes}, nil
 }
 
 // At returns how many bytes have passed.

@@ -15,19 +15,21 @@ import (
 
 // handOver leaves in /run the names that installers and systemd's tools look up.
 func handOver(rec *stage.Record) error {
-	disk, err := byNumber(rec.Store.Device)
-	if err != nil {
-		return err
-	}
 	links := map[string]string{
-		stage.RunDir + "/store":      stage.StoreDir,
-		stage.RunDir + "/base":       stage.BaseDir,
-		stage.RunDir + "/layers":     stage.LayersDir,
-		stage.RunDir + "/upper":      stage.UpperDir,
-		"/run/rootfsbase":            stage.BaseDir,
-		"/run/overlayfs":             stage.UpperDir + "/upper",
-		"/run/initramfs/live":        stage.StoreDir,
-		"/run/systemd/volatile-root": disk,
+		stage.RunDir + "/store":  stage.StoreDir,
+		stage.RunDir + "/base":   stage.BaseDir,
+		stage.RunDir + "/layers": stage.LayersDir,
+		stage.RunDir + "/upper":  stage.UpperDir,
+		"/run/rootfsbase":        stage.BaseDir,
+		"/run/overlayfs":         stage.UpperDir + "/upper",
+		"/run/initramfs/live":    stage.StoreDir,
+	}
+	if !rec.Store.Copy.Released {
+		disk, err := byNumber(rec.Store.Device)
+		if err != nil {
+			return err
+		}
+		links["/run/systemd/volatile-root"] = disk
 	}
 	if rec.State.Kind != stage.StateNone {
 		links[stage.RunDir+"/state"] = stage.StateMount

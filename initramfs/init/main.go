@@ -28,6 +28,7 @@ const maxWorkers = 4
 
 func main() {
 	if os.Getpid() != 1 {
+		beside()
 		fmt.Fprintln(os.Stderr, "init: this program is PID 1 of an initramfs; to see what it would do: veneer plan")
 		os.Exit(2)
 	}
@@ -79,7 +80,7 @@ func (p *pid1) boot(ctx context.Context) (err error) {
 		return err
 	}
 	if _, err := stage.Do(ctx, r, stage.StepHandOver, func(context.Context) (struct{}, error) {
-		return struct{}{}, errors.Join(m.Close(), handOver(&r.Record))
+		return struct{}{}, errors.Join(m.Close(), handOver(&r.Record), p.leaveBeside())
 	}); err != nil {
 		return err
 	}

@@ -8,4 +8,4 @@ import (
 )
 
 // variant boots media besides: see package live.
-func variant() stage.Variant { return live.Variant{} }
+func variant() stage.Variant { return live.Variant{System: live.Linux{}} }

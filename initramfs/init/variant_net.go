@@ -8,4 +8,4 @@ import (
 )
 
 // variant boots media and sets of a server besides.
-func variant() stage.Variant { return live.Variant{} }
+func variant() stage.Variant { return live.Variant{System: live.Linux{}} }

@@ -23,6 +23,7 @@ type Machine struct {
 	Manifest []byte
 	Serial   string
 	Wait     time.Duration
+	RAM      int64
 	Say      func(line string)
 	Foreign  *boot.Foreign // the medium of others that there is in place of a store
 	ISO      string        // the file in which it is

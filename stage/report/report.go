@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"veneer/stage"
 )
@@ -21,6 +22,8 @@ type Report struct {
 	Live
 	Conflicts []Conflict `json:"conflicts"`                   // nobody has decided yet; JSON asks for them
 	Untold    string     `json:"conflicts-unknown,omitempty"` // why some of them cannot be told
+
+	MediumLost string `json:"medium-lost,omitempty"` // what the init's watcher said when the medium was taken away
 
 	root string // of the system
 }
@@ -35,6 +38,9 @@ type Space struct {
 
 // ErrNotBooted means that there is no record: another program booted this machine, or /run of the boot is not visible here.
 var ErrNotBooted = errors.New("this machine was not booted by Veneer")
+
+// maxMediumLost bounds the line that the watcher of the medium writes.
+const maxMediumLost = 4 << 10
 
 // Read makes the report of the system whose root is at root ("/" for the running one).
 func Read(root string) (*Report, error) {
@@ -51,6 +57,9 @@ func Read(root string) (*Report, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	r := &Report{Record: rec, Live: live(root, rec), root: root}
+	if lost, err := readBounded(filepath.Join(root, stage.MediumLostPath), maxMediumLost); err == nil {
+		r.MediumLost = strings.TrimSpace(string(lost))
+	}
 	space, err := spaceOf(filepath.Join(root, rec.Upper.Mount))
 	if err != nil {
 		r.Unknown = err.Error()

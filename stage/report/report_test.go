@@ -70,6 +70,22 @@ func kept() *Report {
 	return r
 }
 
+// toram is a boot from an ISO in a file, out of memory.
+func toram() *Report {
+	r := good()
+	r.Record.Store = stage.Store{Reference: "/iso/kiosk.iso", Device: "/dev/loop0", FileSystem: "iso9660", Dir: ".", Medium: stage.Medium{Device: "/dev/sdb1", FileSystem: "exfat", File: "/iso/kiosk.iso"},
+		Copy: stage.Copy{Asked: "yes", Images: true, Bytes: 102 << 20, Released: true, Why: "images of 102 MiB, up to 512 MiB for the upper and 96 MiB to work with, and 900 MiB are available"}}
+	return r
+}
+
+// pulled is a machine whose medium is gone.
+func pulled() *Report {
+	r := good()
+	r.Record.Store.Copy = stage.Copy{Asked: "auto", Why: "the images do not fit"}
+	r.MediumLost = "the medium /dev/sda is gone\nfor good"
+	return r
+}
+
 // lost is the same device without its state.
 func lost() *Report {
 	r := kept()
@@ -100,7 +116,7 @@ func bad() *Report {
 }
 
 func TestReportsLookAsTheyDidWhenTheyWereReviewed(t *testing.T) {
-	for name, r := range map[string]*Report{"good": good(), "bad": bad(), "kept": kept(), "lost": lost()} {
+	for name, r := range map[string]*Report{"good": good(), "bad": bad(), "kept": kept(), "lost": lost(), "toram": toram(), "pulled": pulled()} {
 		forms := map[string]func(w io.Writer) error{
 			".txt":            r.Text,
 			".json":           r.JSON,

@@ -37,7 +37,13 @@ func (r *Report) Text(w io.Writer) error {
 	}
 	line("Degraded", "%s", r.degraded())
 	line("Kernel", "%s", plain(r.Kernel))
-	line("Store", "%s is %s (%s), directory %s", plain(r.Store.Reference), plain(r.Store.Device), plain(r.Store.FileSystem), plain(path.Join("/", r.Store.Dir)))
+	line("Store", "%s", r.store())
+	if c := r.Store.Copy; c.Asked != "" {
+		line("Memory", "%s", copied(c))
+	}
+	if r.MediumLost != "" {
+		line("Medium", "GONE: %s", plain(r.MediumLost))
+	}
 	line("Upper", "%s", r.upper())
 	line("State", "%s", r.state())
 	if len(r.Rules) > 0 {
@@ -80,6 +86,31 @@ func (r *Report) verified() string {
 		consequence = plain(string(v.Corruption))
 	}
 	return signed + "; each block is checked when it is read, and a bad one " + consequence
+}
+
+// store says where the set came from.
+func (r *Report) store() string {
+	s := r.Record.Store
+	text := fmt.Sprintf("%s is %s (%s)", plain(s.Reference), plain(s.Device), plain(s.FileSystem))
+	if m := s.Medium; m.File != "" {
+		text += fmt.Sprintf(", the file %s on %s (%s)", plain(m.File), plain(m.Device), plain(m.FileSystem))
+	}
+	if s.Copy.Released {
+		return text + ", released: it is not used any more"
+	}
+	return text + ", directory " + plain(path.Join("/", s.Dir))
+}
+
+// copied says what became of the copy in memory.
+func copied(c stage.Copy) string {
+	if !c.Images {
+		return "no, the images stay on the medium: " + plain(c.Why)
+	}
+	medium := "the medium is still in use, for the state"
+	if c.Released {
+		medium = "the medium may be removed"
+	}
+	return fmt.Sprintf("yes, %s of images are in memory, %s; %s", Size(c.Bytes), medium, plain(c.Why))
 }
 
 func (r *Report) degraded() string {

@@ -31,7 +31,7 @@ func main() {
 }
 
 // parts are the words of -only, in the order in which they are measured.
-var parts = []string{"merge", "diff", "reset", "state", "boot", "build"}
+var parts = []string{"merge", "diff", "reset", "state", "boot", "build", "disk"}
 
 func run(ctx context.Context) error {
 	out := flag.String("out", "docs/bench", "directory of bench.md and bench.svg")
@@ -88,6 +88,9 @@ func (l *Lab) part(ctx context.Context, part, peers, cache string, rounds int) (
 	case "state":
 		r, err := l.boots(ctx, "veneer,veneer-state", cache, rounds, everyPeer)
 		return []Section{r.section(stateTitle, "At most 1.15 times. The state is on the store's ext4, and its journal is replayed: the boot before was cut off.")}, "", err
+	case "disk":
+		f, err := l.TimeDisk(ctx, cache, rounds)
+		return []Section{f.section(rounds)}, "", err
 	case "build":
 		builds, err := l.TimeBuilds(ctx, rounds)
 		return []Section{buildSection(builds, rounds)}, "", err

@@ -80,7 +80,12 @@ func (l *Lab) machineFor(peer Peer, moment Moment, accel qemu.Accel) qemu.VM {
 }
 
 func (l *Lab) boot(ctx context.Context, peer Peer, moment Moment, accel qemu.Accel) (Sample, error) {
-	guest, err := qemu.Spawn(ctx, l.machineFor(peer, moment, accel), qemu.Console{})
+	return l.bootVM(ctx, l.machineFor(peer, moment, accel), peer, moment)
+}
+
+// bootVM boots a machine until it tells its uptime.
+func (l *Lab) bootVM(ctx context.Context, vm qemu.VM, peer Peer, moment Moment) (Sample, error) {
+	guest, err := qemu.Spawn(ctx, vm, qemu.Console{})
 	if err != nil {
 		return Sample{}, err
 	}

@@ -77,7 +77,7 @@ const (
 
 // sectionTitles are the sections of bench.md in their order.
 func sectionTitles() []string {
-	titles := []string{bootTitle, buildTitle, stateTitle}
+	titles := []string{bootTitle, buildTitle, diskTitle, stateTitle}
 	for _, g := range gauges {
 		titles = append(titles, g.Title)
 	}

@@ -33,6 +33,7 @@ type Disk struct {
 	ReadOnly bool   // the guest sees a write-protected disk
 	Snapshot bool   // what the guest writes is thrown away when QEMU ends
 	Serial   string // serial number that the guest sees; not for USB and SD
+	Sector   int    // bytes of a logical sector: 512 when zero, or 4096, which virtio-blk, SCSI, NVMe and UAS can have
 	Log      string // a file, there and empty, that gets each write and flush of the guest, in the form of Linux's dm-log-writes; raw only
 }
 
@@ -160,6 +161,14 @@ func attach(d Disk, i int, controllers map[string]bool) ([]string, error) {
 	if d.Serial != "" {
 		serial = ",serial=" + escape(d.Serial)
 	}
+	if d.Sector != 0 {
+		switch orDefault(d.Bus, VirtioBlk) {
+		case VirtioBlk, VirtioSCSI, NVMe, UAS:
+			serial += fmt.Sprintf(",logical_block_size=%d,physical_block_size=%d", d.Sector, d.Sector)
+		default:
+			return nil, fmt.Errorf("disk %s: a %s disk has sectors of 512 bytes; put it on another bus", d.Path, d.Bus)
+		}
+	}
 	switch orDefault(d.Bus, VirtioBlk) {
 	case VirtioBlk:
 		return append(devices, "virtio-blk-pci"+drive+serial), nil
@@ -179,10 +188,13 @@ func attach(d Disk, i int, controllers map[string]bool) ([]string, error) {
 		return append(devices, "ide-cd,bus="+port+drive+serial), err
 	case NVMe:
 		// The NVMe device of QEMU does not start without a serial number.
-		return append(devices, "nvme"+drive+",serial="+escape(orDefault(d.Serial, "disk"+strconv.Itoa(i)))), nil
+		if d.Serial == "" {
+			serial = ",serial=disk" + strconv.Itoa(i) + serial
+		}
+		return append(devices, "nvme"+drive+serial), nil
 	case USB:
 		shared("xhci", "qemu-xhci")
-		return append(devices, "usb-storage,bus=xhci.0"+drive), nil
+		return append(devices, fmt.Sprintf("usb-storage,bus=xhci.0,id=usb%d", i)+drive), nil
 	case UAS:
 		shared("xhci", "qemu-xhci")
 		uas := "uas" + strconv.Itoa(i)

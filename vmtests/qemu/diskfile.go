@@ -90,6 +90,15 @@ func (h diskHead) has(offset int, magic string) bool {
 // bootable claims that a firmware could find something to boot: the signature of a boot sector, or an ISO 9660 file system.
 func (h diskHead) bootable() bool { return h.has(510, "\x55\xaa") || h.has(isoVolume+1, "CD001") }
 
+// sector is the size of the sectors that a raw disk's partition table is made for; 0 for the usual.
+func (h diskHead) sector() int {
+	const magic, large = "EFI PART", 4096
+	if h.has(large, magic) && !h.has(512, magic) {
+		return large
+	}
+	return 0
+}
+
 // format tells qcow2 from raw by the magic number, which is all that QEMU itself would look at, and refuses what is plainly
 // no disk: QEMU would boot a package, and the guest see noise.
 func (h diskHead) format() (string, error) {

@@ -24,6 +24,7 @@ import (
 type Medium struct {
 	VM    VM     // boots the medium with the state as its first disk
 	Base  string // the disk below the state
+	kind  string // its format
 	State string // the overlay; made by Claim
 }
 
@@ -34,6 +35,7 @@ const (
 	initramfsFile = "initramfs.cpio.zst"
 	storeFile     = "store.img"
 	diskFile      = "disk.img"
+	qcow2File     = "disk.qcow2"
 	stateDir      = ".run"
 )
 
@@ -60,9 +62,18 @@ func OpenMedium(path, arch string) (Medium, error) {
 func OpenDisk(path, arch string) (Medium, error) {
 	info, err := os.Stat(path)
 	if err == nil && info.IsDir() {
-		path = filepath.Join(path, diskFile)
-		if info, err = os.Stat(path); err != nil {
-			return Medium{}, fmt.Errorf("open medium: %w; name the output \"disk\" in veneer.toml and run veneer build", err)
+		dir := path
+		for _, name := range []string{diskFile, qcow2File} {
+			path = filepath.Join(dir, name)
+			if info, err = os.Stat(path); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			return Medium{}, fmt.Errorf("open medium: %s has neither %s nor %s: name the output \"disk\" or \"disk.qcow2\" in veneer.toml and run veneer build: %w", dir, diskFile, qcow2File, fs.ErrNotExist)
+		}
+		if arch == "" {
+			arch = archOf(dir)
 		}
 	}
 	if err != nil {
@@ -71,16 +82,25 @@ func OpenDisk(path, arch string) (Medium, error) {
 	return openDisk(path, arch, info)
 }
 
+// archOf is the architecture of a build output; empty where it tells none.
+func archOf(dir string) string {
+	var named struct {
+		Architecture string `json:"architecture"`
+	}
+	manifest, err := readManifest(filepath.Join(dir, manifestFile))
+	if err != nil || json.Unmarshal(manifest, &named) != nil {
+		return ""
+	}
+	return named.Architecture
+}
+
 func openDisk(path, arch string, info fs.FileInfo) (Medium, error) {
 	head, err := readHead(path)
 	if err != nil {
 		return Medium{}, fmt.Errorf("open medium: %w", err)
 	}
 	format, err := head.format()
-	if err == nil && format != formatRaw {
-		err = fmt.Errorf("%s is %s; want a raw disk, or attach it with --disk", path, format)
-	}
-	if err == nil {
+	if err == nil && format == formatRaw {
 		err = head.checkBoot()
 	}
 	if err != nil {
@@ -88,7 +108,9 @@ func openDisk(path, arch string, info fs.FileInfo) (Medium, error) {
 	}
 	// A disk is too large to be read for its key at every run.
 	key := fmt.Sprintf("%s %d %d", filepath.Base(path), info.Size(), info.ModTime().UnixNano())
-	return newMedium(VM{Arch: orDefault(arch, runtime.GOARCH)}, path, []byte(key)), nil
+	m := newMedium(VM{Arch: orDefault(arch, runtime.GOARCH)}, path, []byte(key))
+	m.kind, m.VM.Disks[0].Sector = format, head.sector()
+	return m, nil
 }
 
 // openOutput makes the state depend on the manifest, which names every image in the store: after another build the old
@@ -202,7 +224,7 @@ func (m Medium) Vars() string { return strings.TrimSuffix(m.State, ".qcow2") + "
 
 // Throwaway is the medium as a disk whose changes are gone with the VM, so that any number of VMs may have it at a time.
 func (m Medium) Throwaway() Disk {
-	return Disk{Path: m.Base, Format: formatRaw, Bus: VirtioBlk, Snapshot: true}
+	return Disk{Path: m.Base, Format: orDefault(m.kind, formatRaw), Bus: VirtioBlk, Snapshot: true, Sector: m.VM.Disks[0].Sector}
 }
 
 func (m Medium) prepareState(ctx context.Context, fresh bool) error {
@@ -217,7 +239,7 @@ func (m Medium) prepareState(ctx context.Context, fresh bool) error {
 	part := m.State + ".part"
 	base := filepath.Join("..", filepath.Base(m.Base)) // so that the directory can be moved as a whole
 	var said bytes.Buffer
-	create := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, part)
+	create := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", orDefault(m.kind, formatRaw), "-b", base, part)
 	create.Stderr = &said
 	if err := create.Run(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {

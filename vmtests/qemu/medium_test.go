@@ -107,8 +107,7 @@ func TestOpenMediumRefuses(t *testing.T) {
 	if err := os.Remove(filepath.Join(incomplete, storeFile)); err != nil {
 		t.Fatal(err)
 	}
-	qcow2, blank := filepath.Join(t.TempDir(), "x.qcow2"), filepath.Join(t.TempDir(), "blank.img")
-	writeFile(t, qcow2, "QFI\xfb")
+	blank := filepath.Join(t.TempDir(), "blank.img")
 	writeFile(t, blank, strings.Repeat("\x00", 4096))
 	store := filepath.Join(t.TempDir(), "store.img")
 	writeFile(t, store, strings.Repeat("\x00", 1080)+"\x53\xef"+strings.Repeat("\x00", 4096-1082))
@@ -121,7 +120,6 @@ func TestOpenMediumRefuses(t *testing.T) {
 		{"a manifest of endless size", makeOutput(t, strings.Repeat(" ", maxManifest+1)), "larger than"},
 		{"an architecture without a machine", makeOutput(t, `{"architecture":"vax"}`), `"vax"`},
 		{"an output without a store", incomplete, `name the output "store"`},
-		{"a disk that is not raw", qcow2, "--disk"},
 		{"a disk without a boot sector", blank, "is not a disk to boot from, for it has no boot sector"},
 		{"a bare file system", store, "is not a disk to boot from but a bare file system"},
 	}
@@ -171,5 +169,49 @@ func TestShellQuoteSurvivesAShell(t *testing.T) {
 	got := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
 	if diff := cmp.Diff(words, got); diff != "" {
 		t.Errorf("words (-want +got):\n%s", diff)
+	}
+}
+
+func TestAQcow2IsAMediumAndTellsItsOverlay(t *testing.T) {
+	out := t.TempDir()
+	disk := filepath.Join(out, "disk.qcow2")
+	if said, err := exec.Command("qemu-img", "create", "-q", "-f", "qcow2", disk, "1M").CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, said)
+	}
+	writeFile(t, filepath.Join(out, "manifest.json"), `{"architecture":"arm64"}`)
+	for _, path := range []string{out, disk} {
+		m, err := OpenDisk(path, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if path == out && m.VM.Arch != "arm64" {
+			t.Errorf("the architecture is %s, and the output's manifest says arm64", m.VM.Arch)
+		}
+		release, err := m.Claim(t.Context(), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, err := exec.Command("qemu-img", "info", m.State).CombinedOutput()
+		release()
+		if err != nil || !strings.Contains(string(said), "backing file format: qcow2") {
+			t.Errorf("qemu-img info: %v %s", err, said)
+		}
+		if d := m.Throwaway(); d.Format != "qcow2" {
+			t.Errorf("Throwaway() = %+v", d)
+		}
+	}
+}
+
+func TestTheSectorsOfADiskAreThoseOfItsTable(t *testing.T) {
+	for want, at := range map[int]int{0: 512, 4096: 4096} {
+		path := filepath.Join(t.TempDir(), "disk.img")
+		content := make([]byte, 1<<20)
+		copy(content[510:], "\x55\xaa")
+		copy(content[at:], "EFI PART")
+		writeFile(t, path, string(content))
+		m, err := OpenMedium(path, "amd64")
+		if err != nil || m.VM.Disks[0].Sector != want || m.Throwaway().Sector != want {
+			t.Errorf("a table at %d: %+v, %v", at, m.VM.Disks, err)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -51,6 +52,52 @@ func (g *Guest) Plug(ctx context.Context, d Disk) error {
 		}
 	}
 	return nil
+}
+
+// Unplug pulls disk number i, which is on USB, out of the running guest: it is gone at once, whatever the guest was at.
+func (g *Guest) Unplug(ctx context.Context, i int) error {
+	if g.qmp == nil {
+		return fmt.Errorf("unplug disk %d: the VM has no monitor", i)
+	}
+	if _, err := g.qmp.execute(ctx, "device_del", map[string]any{"id": fmt.Sprintf("usb%d", i)}); err != nil {
+		return fmt.Errorf("unplug disk %d: %w", i, err)
+	}
+	return nil
+}
+
+// Eject takes the CD out of drive number i, whether the guest has locked the tray or not.
+func (g *Guest) Eject(ctx context.Context, i int) error {
+	if g.qmp == nil {
+		return fmt.Errorf("eject disk %d: the VM has no monitor", i)
+	}
+	if _, err := g.qmp.execute(ctx, "eject", map[string]any{"device": fmt.Sprintf("disk%d", i), "force": true}); err != nil {
+		return fmt.Errorf("eject disk %d: %w", i, err)
+	}
+	return nil
+}
+
+// TrayOpen reports whether the guest has opened the tray of drive number i.
+func (g *Guest) TrayOpen(ctx context.Context, i int) (bool, error) {
+	if g.qmp == nil {
+		return false, fmt.Errorf("look at drive %d: the VM has no monitor", i)
+	}
+	text, err := g.qmp.execute(ctx, "query-block", nil)
+	if err != nil {
+		return false, fmt.Errorf("look at drive %d: %w", i, err)
+	}
+	var drives []struct {
+		Device string `json:"device"`
+		Open   bool   `json:"tray_open"`
+	}
+	if err := json.Unmarshal(text, &drives); err != nil {
+		return false, fmt.Errorf("look at drive %d: %w", i, err)
+	}
+	for _, d := range drives {
+		if d.Device == fmt.Sprintf("disk%d", i) {
+			return d.Open, nil
+		}
+	}
+	return false, fmt.Errorf("look at drive %d: there is none", i)
 }
 
 // PowerDown presses the guest's power button and does not wait for an answer.
