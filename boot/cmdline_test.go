@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -155,4 +156,17 @@ func FuzzParseCmdline(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestWhatNeedsANetworkIsKeptForTheInitThatHasOne(t *testing.T) {
+	c, err := ParseCmdline(Config{}, "veneer.url=http://h/ ip=eth0:dhcp ip=dhcp BOOTIF=01-52-54-00-12-34-56")
+	if want := "[veneer.url=http://h/ ip=eth0:dhcp ip=dhcp BOOTIF=01-52-54-00-12-34-56]"; err != nil || fmt.Sprint(c.Network) != want || c.Networked != "veneer.url=" {
+		t.Errorf("%q, %q, %v, want %s", c.Network, c.Networked, err, want)
+	}
+	if c, err = ParseCmdline(c, "veneer.url="); err != nil || c.Networked != "" {
+		t.Errorf("an empty veneer.url= leaves %q, %v", c.Networked, err)
+	}
+	if c, err = ParseCmdline(Config{}, "ip=dhcp"); err != nil || c.Networked != "" {
+		t.Errorf("ip=dhcp alone needs %q, %v: any boot may have it", c.Networked, err)
+	}
 }

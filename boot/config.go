@@ -26,10 +26,12 @@ type Config struct {
 	FsckMode   FsckMode      // fsck.mode=; "" is auto
 	FsckRepair FsckRepair    // fsck.repair=; "" is preen
 	Foreign    *Foreign      // a medium that others built, to be booted instead of a store; see package dialect
+	Network    []string      // NAME=VALUE of what only the init for netboot reads, see package network
 	Medium     MediumRef     // veneer.medium=
 	ToRAM      ToRAM         // veneer.toram; "" is no
 	Eject      bool          // veneer.toram=...,eject
 	MediumLost MediumLost    // veneer.medium-lost=; "" is ignore
+	Networked  string        // the last parameter that only the init for netboot can honour
 	Larger     string        // the last parameter that only a larger variant of the init can honour
 }
 

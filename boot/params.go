@@ -13,6 +13,16 @@ import (
 var params = []Param{
 	{"veneer.store", "DEVICE[:/DIR]", "Where the store is: LABEL=, UUID=, PARTLABEL=, PARTUUID= or a path below /dev, and the directory on it (/veneer).",
 		func(c *Config, v string, _ bool) (err error) { c.Store, err = ParseStoreRef(v); return err }},
+	{"veneer.url", "http://HOST/PATH/", "A store that an HTTP server shows: the set comes from there, into memory. Only the init for netboot has it (docs/netboot.md); without a value it is off.",
+		network("veneer.url")},
+	{"veneer.cache", "DEVICE[:/DIR]", "With veneer.url=: the store on a disk in which what was fetched is kept, and from which the boot goes on when the server is not there.",
+		network("veneer.cache")},
+	{"ip", "dhcp|DEVICE:dhcp|ADDRESS:...", "With veneer.url=: how the network is set up, in the grammar of the kernel and of dracut (docs/netboot.md); dhcp on any interface by default.",
+		network("ip")},
+	{"BOOTIF", "MAC", "With veneer.url=: the interface that the machine was booted by, as PXELINUX and iPXE name it.",
+		network("BOOTIF")},
+	{"nameserver", "ADDRESS", "With veneer.url=: a DNS server that is asked before those of a lease.",
+		network("nameserver")},
 	{"veneer.root", "DEVICE[:/DIR]", "Boot the installed system on this partition as it is, in DIR of it (a subvolume of btrfs, say), under an upper of its own; needs the init of variant live or net, built with allow-unsigned: nothing of it is verified.",
 		func(c *Config, v string, _ bool) (err error) {
 			c.Larger = "veneer.root="
@@ -123,6 +133,20 @@ var params = []Param{
 			c.FsckRepair, err = oneOf(v, FsckPreen, FsckYes, FsckNo)
 			return err
 		}},
+}
+
+// network keeps a parameter for the init for netboot. Those of veneer's own no other init may pass over in silence.
+func network(name string) func(*Config, string, bool) error {
+	return func(c *Config, v string, _ bool) error {
+		c.Network = append(c.Network, name+"="+v)
+		switch {
+		case v != "" && strings.HasPrefix(name, "veneer."):
+			c.Networked = name + "="
+		case c.Networked == name+"=":
+			c.Networked = ""
+		}
+		return nil
+	}
 }
 
 // oneOf is v as one of the words, or "" and what would have been right.

@@ -7,6 +7,7 @@ type Policy struct {
 	Kind    string   // Generic, List; "" is Generic
 	Modules []string // names, in addition to what the kind takes
 	Media   bool     // the init looks for media that are files
+	Network bool     // Generic takes drivers of network cards too
 }
 
 // The kinds of policy.
@@ -31,7 +32,7 @@ var always = group{"file systems of images and of the store that build makes", [
 var variables = group{"a factory reset that UEFI asks for", []string{"efivarfs"}}
 
 // generic is what the policy of that name takes beyond always, where the kernel has it. Left out on purpose: what a machine
-// needs only after its base is there (network, graphics, sound; dm-crypt and exfat, which the state may need, and which PID 1
+// needs only after its base is there (graphics, sound, and the network where the set does not come over it; dm-crypt and exfat, which the state may need, and which PID 1
 // loads with the modprobe of the base); and host adapters of servers that few boot from and
 // that weigh hundreds of kilobytes each (mpt3sas, hpsa, smartpqi, aacraid, lpfc, qla2xxx). They can be named in addition.
 var generic = []group{
@@ -64,6 +65,21 @@ var genericARM64 = []group{
 
 // media is what the generic policy adds for an init that looks for media that are files, which lie on what people keep files on.
 var media = group{"file systems with media that are files", []string{"exfat", "ntfs3"}}
+
+// networks is what the generic policy adds for netboot. Left out on purpose: what does nothing without firmware files, which an
+// initramfs of ours does not have (bnx2, ice, cxgb4), and what weighs more than all of this together (mlx5_core).
+var networks = []group{
+	{"network cards of virtual machines", []string{"virtio_net", "vmxnet3", "hv_netvsc", "xen_netfront", "ena", "gve", "ixgbevf", "iavf", "e1000", "8139cp", "8139too"}},
+	{"network cards", []string{"e1000e", "igb", "igc", "ixgbe", "i40e", "r8169", "tg3", "bnxt_en", "atlantic", "alx", "atl1c", "sky2", "forcedeth"}},
+	{"network cards on USB", []string{"cdc_ether", "cdc_ncm", "r8152", "ax88179_178a", "asix", "smsc95xx", "lan78xx"}},
+	{"packets for DHCP", []string{"af_packet"}},
+	{"IPv6", []string{"ipv6"}},
+}
+
+// networksARM64 is what it adds on arm64.
+var networksARM64 = []group{
+	{"network cards", []string{"genet", "macb", "fec", "mvneta", "mvpp2", "dwmac_rk", "dwmac_sun8i", "dwmac_meson8b", "dwmac_imx", "dwmac_tegra", "hns3", "xgene_enet"}},
+}
 
 // services is what modules ask for by the name of an algorithm when a file system is mounted or a device is set up, without
 // saying so in their modinfo. The kernel would call modprobe then, which is not there.
@@ -105,6 +121,12 @@ func (p Policy) groups(arch string) []group {
 	}
 	if arch == "arm64" {
 		groups = append(groups, genericARM64...)
+	}
+	if p.Network {
+		groups = append(groups, networks...)
+		if arch == "arm64" {
+			groups = append(groups, networksARM64...)
+		}
 	}
 	return slices.Clip(groups)
 }

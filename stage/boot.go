@@ -142,6 +142,11 @@ func (e Env) check() error {
 	if e.Config.Unverified && !e.AllowUnsigned && !e.Paper {
 		return errUnverifiedRefused
 	}
+	if e.Config.Networked != "" {
+		if _, ok := e.Variant.(interface{ Networked() }); !ok {
+			return errors.New(e.Config.Networked + ": this init has no network; build with the output \"netboot\", or variant = \"net\"")
+		}
+	}
 	if e.Config.Larger != "" && e.Variant == nil {
 		return errors.New(e.Config.Larger + ": this initramfs has the smallest init; build with variant = \"live\" or \"net\"")
 	}
@@ -259,6 +264,11 @@ func checkManifest(r *Runner, store storeTree, serial string, env Env) (images.M
 	if err != nil {
 		return images.Manifest{}, err
 	}
+	return CheckManifest(r, serial, text, sig, env)
+}
+
+// CheckManifest checks the signature of a manifest, then parses it, and records what it says.
+func CheckManifest(r *Runner, serial string, text, sig []byte, env Env) (images.Manifest, error) {
 	if env.Config.Unverified {
 		r.Degrade("not verified", "veneer.verify=none was given: neither the manifest's signature nor any block was checked")
 	} else if env.Paper {

@@ -34,7 +34,8 @@ type Record struct {
 	Store      Store      `json:"store"`
 	Deployment Deployment `json:"deployment"`
 	Verified   Verified   `json:"verified"`
-	Images     []Attached `json:"images"` // bottom of the stack first
+	Network    string     `json:"network,omitempty"` // how the interface was set up that the set came over
+	Images     []Attached `json:"images"`            // bottom of the stack first
 	Upper      Upper      `json:"upper"`
 	State      State      `json:"state"`
 	Rules      []Rule     `json:"rules"`    // in force, in the order of their paths
@@ -236,6 +237,7 @@ func (r *Record) walk(c *canonical.Coder) {
 		canonical.String(c, "corruption", &r.Verified.Corruption)
 		c.Optional("pinned", &r.Verified.Pinned)
 	})
+	c.Optional("network", &r.Network)
 	canonical.List(c, "images", &r.Images, math.MaxInt, func(c *canonical.Coder, a *Attached) { a.walk(c) })
 	c.Object("upper", func(c *canonical.Coder) {
 		canonical.String(c, "kind", &r.Upper.Kind)

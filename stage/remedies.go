@@ -57,11 +57,12 @@ var remedies = []struct {
 		"try it without a boot: veneer plan --cmdline '...'\nsee docs/parameters.md for every parameter"},
 	{StepDrivers, "boot the kernel and the initramfs of the same build\nbuild with modules.policy = \"generic\"\n" +
 		"give the devices more time: rootdelay=10"},
-	{StepNetwork, "check the cable, and that a DHCP server answers\ngive it more time: veneer.wait=60\nname the addresses: ip=CLIENT::GATEWAY:MASK"},
+	{StepNetwork, "check the cable, and that a DHCP server answers\ngive it more time: veneer.wait=60\nname the addresses: ip=CLIENT::GATEWAY:MASK\n" +
+		"if the network is up, check the address in veneer.url= with another machine"},
 	{StepFindMedium, "check that the disk with the file is plugged in, and the path in veneer.medium=, letter by letter\nname the disk: veneer.medium=UUID=...:/PATH\n" +
 		"give it more time: veneer.wait=60\nbuild with modules.policy = \"generic\", in case a driver or a file system is missing"},
 	{StepCopyImages, "boot from the medium: veneer.toram=no\nask for a smaller upper: veneer.upper=tmpfs:size=256M\ngive the machine more memory\n" +
-		"if bytes were wrong, write the medium again, or try another"},
+		"if bytes were wrong, write the medium again, or try another; on a server put the whole build output there"},
 	{StepFindStore, "check that the medium is plugged in and that veneer.store= names it\n" +
 		"give it more time: veneer.wait=60\nbuild with modules.policy = \"generic\", in case its driver is missing"},
 	{StepMountStore, "check the file system from another machine with fsck\n" +

@@ -23,11 +23,26 @@ type Config struct {
 // maxServers is what resolvers take.
 const maxServers = 3
 
+// Parse reads parameters, NAME=VALUE, the last of those that cannot stand twice; all mistakes at once.
+func Parse(words []string) (Config, error) {
+	var c Config
+	var errs []error
+	for _, w := range words {
+		name, value, _ := strings.Cut(w, "=")
+		if _, err := c.Set(name, value); err != nil {
+			errs = append(errs, fmt.Errorf("%s=: %w", name, err))
+		}
+	}
+	return c, errors.Join(append(errs, c.Check())...)
+}
+
 // Set takes in one parameter. It reports whether the name is one of this package's.
 func (c *Config) Set(name, value string) (ours bool, err error) {
 	switch name {
 	case "veneer.url":
-		c.URL, err = ParseURL(value)
+		if c.URL = ""; value != "" { // without a value it takes back what the initramfs says
+			c.URL, err = ParseURL(value)
+		}
 	case "veneer.cache":
 		var ref boot.StoreRef
 		if ref, err = boot.ParseStoreRef(value); err == nil {

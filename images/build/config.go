@@ -214,6 +214,9 @@ func (c Config) variant() initramfs.Variant {
 	if c.Variant != "" {
 		return c.Variant
 	}
+	if c.has(OutputNetboot) {
+		return initramfs.Net
+	}
 	if c.wantsLive() || len(c.Pins) > 0 {
 		return initramfs.Live
 	}

@@ -129,6 +129,8 @@ func (c *Config) checkRoot(bad func(key, format string, args ...any)) {
 func (c *Config) checkVariant(bad func(key, format string, args ...any)) {
 	if c.Variant != "" && !slices.Contains(initramfs.Variants, c.Variant) {
 		bad("variant", "%q is none of local, live, net", c.Variant)
+	} else if c.has(OutputNetboot) && c.variant() != initramfs.Net {
+		bad("variant", "%q cannot boot the output \"netboot\": leave it out, or set \"net\"", c.Variant)
 	}
 	if len(c.Pins) > 0 && c.Variant == initramfs.Local {
 		bad("pins", "pin images of others, and variant = \"local\" boots none: want live or net")

@@ -7,7 +7,9 @@ import (
 	"strings"
 
 	"veneer/boot"
+	"veneer/boot/network"
 	"veneer/images/disk"
+	"veneer/initramfs"
 )
 
 // Outputs beside the images, the kernel and the initramfs.
@@ -17,10 +19,12 @@ const (
 	OutputDisk  = "disk"   // a GPT disk that firmware boots
 	OutputQcow2 = outQcow2 // the same for virtual machines
 	OutputZstd  = outZstd  // the same to be sent around
+
+	OutputNetboot = outNetboot // a directory that an HTTP server shows, with a script for iPXE
 )
 
 // outputs lists them.
-var outputs = []string{OutputStore, OutputUKI, OutputDisk, OutputQcow2, OutputZstd}
+var outputs = []string{OutputStore, OutputUKI, OutputDisk, OutputQcow2, OutputZstd, OutputNetboot}
 
 // makesDisk reports whether a disk is made, in whichever form.
 func (c *Config) makesDisk() bool {
@@ -30,6 +34,7 @@ func (c *Config) makesDisk() bool {
 // BootConfig is what firmware finds on a UKI or a disk.
 type BootConfig struct {
 	Cmdline  string   `toml:"cmdline"`        // of the kernel; with Secure Boot the only one that counts
+	URL      string   `toml:"url"`            // of the directory of the netboot output on its server; empty: the server that DHCP names
 	Firmware []string `toml:"firmware"`       // FirmwareUEFI, FirmwareBIOS; empty: all that the architecture has
 	Stub     string   `toml:"stub"`           // systemd's; empty: that of the tree, else the host's
 	Splash   string   `toml:"splash"`         // a BMP
@@ -105,6 +110,13 @@ func (c *Config) checkMedia(bad func(key, format string, args ...any)) {
 	}
 	if strings.ContainsFunc(b.Cmdline, func(r rune) bool { return r < ' ' || r > '~' }) {
 		bad("boot.cmdline", "%q holds what is no printable ASCII", b.Cmdline)
+	}
+	if b.URL != "" {
+		if _, err := network.ParseURL(b.URL); err != nil {
+			bad("boot.url", "%w", err)
+		} else if c.variant() != initramfs.Net {
+			bad("boot.url", "only the init for netboot reads it: name the output \"netboot\", or set variant = \"net\"")
+		}
 	}
 	for i, f := range b.Firmware {
 		key := fmt.Sprintf("boot.firmware[%d]", i)

@@ -67,12 +67,15 @@ func (b *builder) initramfs() initramfs.Spec {
 	if c.Wait != "" {
 		defaults = append(defaults, "veneer.wait="+c.Wait)
 	}
+	if c.Boot.URL != "" {
+		defaults = append(defaults, "veneer.url="+c.Boot.URL)
+	}
 	for _, said := range c.liveDefaults() {
 		defaults = append(defaults, said.word)
 	}
 	return initramfs.Spec{
 		Kernel: b.kernel, Need: need, Keys: b.keys, Defaults: strings.Join(defaults, " "),
-		Policy:        initramfs.Policy{Kind: c.Kernel.Modules.Policy, Modules: c.Kernel.Modules.List, Media: c.variant() != initramfs.Local},
+		Policy:        initramfs.Policy{Kind: c.Kernel.Modules.Policy, Modules: c.Kernel.Modules.List, Media: c.variant() != initramfs.Local, Network: c.variant() == initramfs.Net},
 		AllowUnsigned: c.AllowUnsigned, Pins: c.Pins, RescueShell: c.RescueShell, Variant: c.variant(), Init: b.spec.init,
 	}
 }

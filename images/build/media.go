@@ -43,7 +43,8 @@ func (b *builder) writeOutputs(ctx context.Context, m images.Manifest, manifest 
 	if c.makesDisk() && c.boots(FirmwareBIOS, m.Architecture) && m.Architecture != "amd64" {
 		return nil, fmt.Errorf("boot.firmware: %s machines have no BIOS, and the kernel is for one", m.Architecture)
 	}
-	uefi := c.has(OutputUKI) || c.makesDisk() && c.boots(FirmwareUEFI, m.Architecture)
+	netUKI := c.has(OutputNetboot) && c.Boot.URL != "" && c.boots(FirmwareUEFI, m.Architecture)
+	uefi := c.has(OutputUKI) || netUKI || c.makesDisk() && c.boots(FirmwareUEFI, m.Architecture)
 	for _, o := range []struct {
 		wanted, published bool
 		what, file        string
@@ -54,6 +55,7 @@ func (b *builder) writeOutputs(ctx context.Context, m images.Manifest, manifest 
 		{c.makesDisk(), c.has(OutputDisk), "disk", outDisk, func() error { return b.makeDisk(ctx, m, manifest) }},
 		{c.has(OutputQcow2), true, outQcow2, outQcow2, func() error { return b.makeQcow2(ctx) }},
 		{c.has(OutputZstd), true, outZstd, outZstd, func() error { return b.makeZstd(ctx) }},
+		{c.has(OutputNetboot), true, "netboot", outNetboot, func() error { return b.makeNetboot(m, netUKI) }},
 	} {
 		if !o.wanted {
 			continue
@@ -62,11 +64,11 @@ func (b *builder) writeOutputs(ctx context.Context, m images.Manifest, manifest 
 		if err := o.make(); err != nil {
 			return nil, err
 		}
-		info, err := os.Stat(b.stage.path(o.file))
+		size, err := treeSize(b.stage.path(o.file))
 		if err != nil {
 			return nil, err
 		}
-		b.spec.Progress.Finish("%s", FormatBytes(info.Size()))
+		b.spec.Progress.Finish("%s", FormatBytes(size))
 		if o.published {
 			names = append(names, o.file)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -121,6 +122,9 @@ func (s *stage) publish(m images.Manifest, names []string) error {
 		return err
 	}
 	for _, name := range names {
+		if err := s.setAside(name); err != nil {
+			return err
+		}
 		if err := os.Rename(s.path(name), filepath.Join(s.out, name)); err != nil {
 			return err
 		}
@@ -156,7 +160,19 @@ func (s *stage) sweep(dir string, wanted map[string]bool, names []string) error 
 			}
 		}
 	}
+	if !slices.Contains(names, outNetboot) {
+		errs = append(errs, s.setAside(outNetboot))
+	}
 	return errors.Join(errs...)
+}
+
+// setAside makes way for a directory, which no rename replaces. What was there goes with the staging directory.
+func (s *stage) setAside(name string) error {
+	old := filepath.Join(s.out, name)
+	if info, err := os.Lstat(old); err != nil || !info.IsDir() {
+		return nil
+	}
+	return os.Rename(old, s.path(".old-"+name))
 }
 
 // Close removes the staging directory, and the output directory if this build made it and published nothing.

@@ -21,7 +21,7 @@ import (
 var ErrWrong = verity.ErrMismatch
 
 // syncEvery is how much of a copy may be lost to a power cut, bytes.
-const syncEvery = 32 << 20
+const syncEvery = 4 << 20
 
 // chunk is how much is read at a time.
 const chunk = 1 << 20

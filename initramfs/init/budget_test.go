@@ -51,33 +51,61 @@ func TestPID1StaysWithinItsBudget(t *testing.T) {
 }
 
 func TestPID1LinksOnlyWhatIsArguedFor(t *testing.T) {
+	linked := linkedBy(t, "purego", []string{"os/exec", "net", "encoding/json", "regexp", "text/template", "flag", "testing", "C", "crypto/sha256", "crypto/sha512", "crypto/cipher"})
+	compareLinked(t, append(arguedFor(t, "## PID 1\n"), ours(own)...), linked)
+}
+
+// ownNet are our packages in the variant net beside own.
+var ownNet = []string{"boot/network", "images/copyin", "images/verity", "initramfs/network", "stage/live", "stage/netboot"}
+
+func TestTheVariantForNetbootLinksOnlyWhatIsArguedFor(t *testing.T) {
+	linked := linkedBy(t, "purego,net", []string{"os/exec", "encoding/json", "regexp", "text/template", "flag", "testing", "C"})
+	allowed := append(arguedFor(t, "## PID 1\n"), arguedFor(t, "## PID 1 of the variant net\n")...)
+	compareLinked(t, append(append(allowed, ours(own)...), ours(ownNet)...), linked)
+}
+
+// arguedFor are the libraries in the table below a heading of docs/dependencies.md.
+func arguedFor(t *testing.T, heading string) (allowed []string) {
+	t.Helper()
 	doc, err := os.ReadFile(filepath.Join(root, "docs/dependencies.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, _ := strings.Cut(string(doc), "## PID 1")
+	_, table, _ := strings.Cut(string(doc), heading)
 	table, _, _ = strings.Cut(table, "\n## ")
-	var allowed []string
 	for _, row := range regexp.MustCompile(`(?m)^\| (\S+/\S+) \|`).FindAllStringSubmatch(table, -1) {
 		allowed = append(allowed, row[1])
 	}
-	var linked []string
+	return allowed
+}
+
+// linkedBy are the packages that PID 1 links with these build tags, on any architecture; never are those of the library that it must do without.
+func linkedBy(t *testing.T, tags string, never []string) (linked []string) {
+	t.Helper()
 	for _, arch := range []string{"amd64", "arm64"} {
 		env := []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + arch}
-		deps := goTool(t, env, "list", "-deps", "-tags", "purego", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./initramfs/init")
+		deps := goTool(t, env, "list", "-deps", "-tags", tags, "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./initramfs/init")
 		linked = append(linked, strings.Fields(deps)...)
-		std := strings.Fields(goTool(t, env, "list", "-deps", "-tags", "purego", "-f", "{{if .Standard}}{{.ImportPath}}{{end}}", "./initramfs/init"))
-		for _, never := range []string{"os/exec", "net", "encoding/json", "regexp", "text/template", "flag", "testing", "C", "crypto/sha256", "crypto/sha512", "crypto/cipher"} {
-			if slices.Contains(std, never) {
-				t.Errorf("PID 1 for %s links %s, which it must do without", arch, never)
+		std := strings.Fields(goTool(t, env, "list", "-deps", "-tags", tags, "-f", "{{if .Standard}}{{.ImportPath}}{{end}}", "./initramfs/init"))
+		for _, n := range never {
+			if slices.Contains(std, n) {
+				t.Errorf("PID 1 for %s links %s, which it must do without", arch, n)
 			}
 		}
 	}
 	slices.Sort(linked)
-	linked = slices.DeleteFunc(slices.Compact(linked), func(p string) bool { return p == module+"/initramfs/init" })
-	for _, p := range own {
-		allowed = append(allowed, module+"/"+p)
+	return slices.DeleteFunc(slices.Compact(linked), func(p string) bool { return p == module+"/initramfs/init" })
+}
+
+func ours(packages []string) (paths []string) {
+	for _, p := range packages {
+		paths = append(paths, module+"/"+p)
 	}
+	return paths
+}
+
+func compareLinked(t *testing.T, allowed, linked []string) {
+	t.Helper()
 	slices.Sort(allowed)
 	if diff := cmp.Diff(allowed, linked); diff != "" {
 		t.Errorf("packages in PID 1 differ from the table in docs/dependencies.md (-argued for +linked); argue there for what is new:\n%s", diff)
@@ -104,6 +132,9 @@ var importers = map[string][]string{
 	"vmtests":                    {},
 	"vmtests/":                   {"cmd/veneer", "vmtests/"},
 	"stage/live":                 {"initramfs/init", "stage/paper", "cmd/veneer"},
+	"initramfs/network":          {"initramfs/init"},
+	"boot/network":               {"initramfs/init", "initramfs/network", "stage/netboot", "images/build", "cmd/veneer"},
+	"stage/netboot":              {"initramfs/init", "cmd/veneer"},
 	"stage/keeper":               {"cmd/veneer", "vmtests/diskinit"},
 	"stage/keeper/":              {"stage/keeper"},
 	"stage/report":               {"cmd/veneer"},

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +25,7 @@ func handOver(rec *stage.Record) error {
 		"/run/overlayfs":         stage.UpperDir + "/upper",
 		"/run/initramfs/live":    stage.StoreDir,
 	}
-	if !rec.Store.Copy.Released {
+	if strings.HasPrefix(rec.Store.Device, "/") && !rec.Store.Copy.Released { // else the store is in memory
 		disk, err := byNumber(rec.Store.Device)
 		if err != nil {
 			return err

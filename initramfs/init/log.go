@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"veneer/stage"
 )
@@ -17,6 +18,7 @@ const (
 // log prints through the kernel's own log, so that every console shows it, dmesg and the journal keep it, and `quiet` and
 // loglevel= mean what they always mean. What is printed before /dev is there waits for it.
 type log struct {
+	mu      sync.Mutex // some steps have several workers
 	kmsg    *os.File
 	pending []string
 	kept    strings.Builder // for /run/veneer/log
@@ -39,6 +41,8 @@ func (l *log) open() {
 
 // line prints and keeps a message, which may have several lines.
 func (l *log) line(level stage.Level, message string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	priority := '6' // info, of syslog(2); quiet shows those below 4
 	if level == stage.Bad {
 		priority = '3' // err

@@ -35,6 +35,7 @@ type VM struct {
 	Disks     []Disk   // in the order in which the guest finds those of one bus
 	Slots     int      // free PCI slots for Guest.Plug
 	Net       bool     // a virtio network card behind QEMU's user network
+	NICs      []string // further network cards, each the value of -nic
 	Display   string   // value of -display; "none" when empty
 	NoReboot  bool     // a reset of the guest ends QEMU
 	UUID      string   // of the machine, as its firmware tells it
@@ -118,6 +119,9 @@ func (v VM) Args() ([]string, error) {
 	}
 	if v.Net {
 		args = append(args, "-nic", "user,model=virtio-net-pci")
+	}
+	for _, nic := range v.NICs {
+		args = append(args, "-nic", nic)
 	}
 	if v.Display != "" && v.Display != "none" {
 		args = append(args, "-device", "virtio-gpu-pci", "-device", "qemu-xhci,id=input", "-device", "usb-kbd,bus=input.0")
