@@ -56,7 +56,7 @@ func TestPID1LinksOnlyWhatIsArguedFor(t *testing.T) {
 }
 
 // ownNet are our packages in the variant net beside own.
-var ownNet = []string{"boot/network", "images/copyin", "images/verity", "initramfs/network", "stage/live", "stage/netboot"}
+var ownNet = []string{"boot/dialect", "boot/dialect/persistence", "boot/network", "images/copyin", "images/verity", "initramfs/network", "stage/live", "stage/netboot"}
 
 func TestTheVariantForNetbootLinksOnlyWhatIsArguedFor(t *testing.T) {
 	linked := linkedBy(t, "purego,net", []string{"os/exec", "encoding/json", "regexp", "text/template", "flag", "testing", "C"})
@@ -133,6 +133,8 @@ var importers = map[string][]string{
 	"vmtests/":                   {"cmd/veneer", "vmtests/"},
 	"stage/live":                 {"initramfs/init", "stage/paper", "cmd/veneer"},
 	"initramfs/network":          {"initramfs/init"},
+	"boot/dialect":               {"initramfs/init", "cmd/veneer"},
+	"boot/dialect/persistence":   {"stage/live", "stage/paper"},
 	"boot/network":               {"initramfs/init", "initramfs/network", "stage/netboot", "images/build", "cmd/veneer"},
 	"stage/netboot":              {"initramfs/init", "cmd/veneer"},
 	"stage/keeper":               {"cmd/veneer", "vmtests/diskinit"},
