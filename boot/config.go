@@ -25,6 +25,7 @@ type Config struct {
 	MachineID  string        // systemd.machine_id=, whatever it says
 	FsckMode   FsckMode      // fsck.mode=; "" is auto
 	FsckRepair FsckRepair    // fsck.repair=; "" is preen
+	Foreign    *Foreign      // a medium that others built, to be booted instead of a store; see package dialect
 	Network    []string      // NAME=VALUE of what only the init for netboot reads, see package network
 	Medium     MediumRef     // veneer.medium=
 	ToRAM      ToRAM         // veneer.toram; "" is no

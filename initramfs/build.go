@@ -20,10 +20,11 @@ type Spec struct {
 	Need   []string          // modules without which the images of this build cannot be mounted: squashfs, erofs
 	Keys   map[string][]byte // name -> public key in minisign's two-line form
 
-	Defaults      string // in the syntax of the kernel command line, which overrides them
-	AllowUnsigned bool   // PID 1 boots a set without a signature
-	RescueShell   bool   // a shell and a few commands
-	TPM           string // wanted, required: what a boot asks of a TPM 2.0; "" and none for nothing
+	Defaults      string   // in the syntax of the kernel command line, which overrides them
+	AllowUnsigned bool     // PID 1 boots a set without a signature
+	Pins          []string // sha256:DIGEST of each image of others that PID 1 may boot
+	RescueShell   bool     // a shell and a few commands
+	TPM           string   // wanted, required: what a boot asks of a TPM 2.0; "" and none for nothing
 
 	Level   int     // of the modules; 0 is DefaultLevel
 	Variant Variant // of the prebuilt PID 1; "" is Local
@@ -137,6 +138,14 @@ func (s Spec) records(ctx context.Context, chosen *selection) ([]cpio.Record, er
 			return nil, fmt.Errorf("key name %q: want a file name", name)
 		}
 		records = append(records, file("etc/veneer/keys/"+name+".pub", 0o644, s.Keys[name]))
+	}
+	for _, pin := range s.Pins {
+		if err := CheckPin(pin); err != nil {
+			return nil, err
+		}
+	}
+	if len(s.Pins) > 0 {
+		records = append(records, file("etc/veneer/pins", 0o644, []byte(strings.Join(s.Pins, "\n")+"\n")))
 	}
 	if s.AllowUnsigned {
 		records = append(records, file("etc/veneer/allow-unsigned", 0o644, nil))

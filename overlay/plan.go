@@ -128,6 +128,12 @@ func stacked(l Layers, tail, linkDir string) (links []mount.Op, m mount.Mount, e
 	return links, m, nil
 }
 
+// Stacked returns the mount of an overlay with options of its own, but for its target, and before it the links that it needs in
+// linkDir where the lowers' paths are too long for mount(2).
+func (l Layers) Stacked(options, linkDir string) (links []mount.Op, m mount.Mount, err error) {
+	return stacked(l, ","+options, linkDir)
+}
+
 // linked gives each lower a short name in dir, from which the overlay is then mounted.
 func linked(dir string, lowers []string) []mount.Op {
 	ops := []mount.Op{mount.Mkdir{Path: dir, Mode: 0o755}}

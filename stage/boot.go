@@ -101,7 +101,11 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 	}
 	man := set.Manifest
 	base := newBase(env, set, lowers)
-	dir, err := makeRoot(ctx, r, m, base, man)
+	makeRoot := set.Root
+	if makeRoot == nil {
+		makeRoot = func(ctx context.Context, _ []string) (string, error) { return usualRoot(ctx, r, m, base, man) }
+	}
+	dir, err := makeRoot(ctx, lowers)
 	if err != nil {
 		return Root{}, err
 	}
@@ -111,11 +115,13 @@ func Boot(ctx context.Context, r *Runner, m Machine, env Env) (Root, error) {
 			return Root{}, err
 		}
 	}
-	_, err = Do(ctx, r, StepIdentity, func(context.Context) (struct{}, error) {
-		return struct{}{}, setIdentity(r, m, dir, cfg.MachineID, man)
-	})
-	if err != nil {
-		return Root{}, err
+	if set.Root == nil { // else it is the business of whoever made the set
+		_, err = Do(ctx, r, StepIdentity, func(context.Context) (struct{}, error) {
+			return struct{}{}, setIdentity(r, m, dir, cfg.MachineID, man)
+		})
+		if err != nil {
+			return Root{}, err
+		}
 	}
 	init, err := Do(ctx, r, StepCheckRoot, func(context.Context) (string, error) { return m.CheckRoot(dir, cfg.Init) })
 	if err != nil {

@@ -21,7 +21,7 @@ func TestAllMistakesOfACommandLineAreReportedAtOnce(t *testing.T) {
 		{"defaults that nobody can read", "veneer.foo", "veneer.on-fail=poweroff", []string{"defaults of the initramfs: word 1"}, boot.Reboot},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err := Configure(c.defaults, c.line)
+			s, err := Configure(c.defaults, c.line, nil)
 			for _, want := range c.want {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("Configure() = %v, want %q in it", err, want)
@@ -32,7 +32,7 @@ func TestAllMistakesOfACommandLineAreReportedAtOnce(t *testing.T) {
 			}
 		})
 	}
-	if s, err := Configure(defaults, "veneer.break=mount-images"); err != nil || s.Config.Break != StepMountImages || s.OnFailAsked {
+	if s, err := Configure(defaults, "veneer.break=mount-images", nil); err != nil || s.Config.Break != StepMountImages || s.OnFailAsked {
 		t.Errorf("Configure() = %+v, %v", s, err)
 	}
 }

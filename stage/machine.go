@@ -76,11 +76,12 @@ type Device struct {
 	FileSystem string
 	ReadOnly   bool
 
-	// Only StateDevice and CreatePartition answer these.
-	Empty bool   // it holds nothing, or what a Format or EncryptNew that was cut off left; FileSystem is ""
-	Label string // of what it holds
-	UUID  string
-	Size  int64 // bytes
+	// Only StateDevice and CreatePartition answer these; NextDevice all but the first, Device Label and UUID.
+	Empty     bool   // it holds nothing, or what a Format or EncryptNew that was cut off left; FileSystem is ""
+	Label     string // of what it holds
+	UUID      string
+	PartLabel string // of the partition; only NextDevice answers it
+	Size      int64  // bytes
 }
 
 // Remaining is the time that ctx leaves, or an error once there is none; without a deadline it is an hour.

@@ -29,6 +29,7 @@ type Record struct {
 	Format     int        `json:"format"`
 	Veneer     string     `json:"veneer"`  // version of the init
 	Cmdline    string     `json:"cmdline"` // of the kernel
+	Aliases    []string   `json:"aliases"` // words of others' dialects on it, and what each came to
 	Kernel     string     `json:"kernel"`  // release that runs
 	Store      Store      `json:"store"`
 	Deployment Deployment `json:"deployment"`
@@ -96,7 +97,8 @@ type Verified struct {
 	Images     bool              `json:"images"`   // each image is read through dm-verity
 	KeyID      string            `json:"key-id"`
 	KeyFile    string            `json:"key-file"`
-	Corruption images.Corruption `json:"corruption"` // what a bad block met later does
+	Corruption images.Corruption `json:"corruption"`       // what a bad block met later does
+	Pinned     string            `json:"pinned,omitempty"` // of others' images: the digests of their files that the initramfs pins
 }
 
 // Trust is what holds this set against earlier ones, and what was told to the TPM.
@@ -232,6 +234,7 @@ func (r *Record) walk(c *canonical.Coder) {
 	canonical.Number(c, "format", &r.Format)
 	canonical.String(c, "veneer", &r.Veneer)
 	canonical.String(c, "cmdline", &r.Cmdline)
+	canonical.Strings(c, "aliases", &r.Aliases, math.MaxInt)
 	canonical.String(c, "kernel", &r.Kernel)
 	c.Object("store", func(c *canonical.Coder) {
 		canonical.String(c, "reference", &r.Store.Reference)
@@ -248,6 +251,7 @@ func (r *Record) walk(c *canonical.Coder) {
 		canonical.String(c, "key-id", &r.Verified.KeyID)
 		canonical.String(c, "key-file", &r.Verified.KeyFile)
 		canonical.String(c, "corruption", &r.Verified.Corruption)
+		c.Optional("pinned", &r.Verified.Pinned)
 	})
 	c.Optional("network", &r.Network)
 	c.Object("trust", r.Trust.walk)

@@ -12,7 +12,7 @@ import (
 // persistentRecord has every field of what persists.
 func persistentRecord() *Record {
 	return &Record{
-		Format: RecordFormat, Images: []Attached{}, Degraded: []Degraded{}, Steps: []Step{},
+		Format: RecordFormat, Aliases: []string{"toram -> veneer.toram"}, Images: []Attached{}, Degraded: []Degraded{}, Steps: []Step{},
 		Upper: Upper{Kind: "persistent", Size: 1 << 30, Mount: MountsDir + "/state/upper"},
 		State: State{Kind: StatePersistent, Reference: "LABEL=STATE", Device: "/dev/vdb1", FileSystem: "ext4", Dir: "/veneer", Mount: MountsDir + "/state", Why: "the manifest asks for it"},
 		Rules: []Rule{
@@ -31,7 +31,7 @@ func persistentRecord() *Record {
 func TestARecordIsReadAsItWasWritten(t *testing.T) {
 	for name, want := range map[string]*Record{
 		"persistent": persistentRecord(),
-		"volatile": {Rules: []Rule{}, Merges: []Merge{}, Requests: []Request{}, Identity: []Identity{},
+		"volatile": {Aliases: []string{"toram -> veneer.toram"}, Rules: []Rule{}, Merges: []Merge{}, Requests: []Request{}, Identity: []Identity{},
 			Trust: Trust{Measured: []Measurement{}}, Images: []Attached{}, Degraded: []Degraded{}, Steps: []Step{}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -94,8 +94,8 @@ func mountImages(r *Runner, m Machine, attached []attachedImage) ([]string, erro
 	return lowers, nil
 }
 
-// makeRoot stacks what is writable over the images.
-func makeRoot(ctx context.Context, r *Runner, m Machine, b bootBase, man images.Manifest) (string, error) {
+// usualRoot stacks what is writable over the images.
+func usualRoot(ctx context.Context, r *Runner, m Machine, b bootBase, man images.Manifest) (string, error) {
 	p, err := policyOf(b.env.Config, man)
 	if err != nil {
 		return "", &StepError{StepStackRoot, err}

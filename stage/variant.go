@@ -22,6 +22,8 @@ type Set struct {
 	Backing func(images.Image) string
 	// Unverified: no block is checked when it is read.
 	Unverified bool
+	// Root makes the merged root of the mounted images instead of the usual steps; nil where they do.
+	Root func(ctx context.Context, lowers []string) (dir string, err error)
 
 	// Mounted are the directories of the images, bottom first, where they are no files to attach but mounted already, and
 	// recorded.

@@ -274,7 +274,7 @@ func TestAMediumThatIsPulledOutIsTold(t *testing.T) {
 			g.expect(`veneer: .*\] switch root`)
 			g.expect(g.prompt)
 			g.run("echo 4 > /proc/sys/kernel/printk") // as quiet has it
-			g.run("cat /proc/version") // so that the page cache has what it takes, for the case that goes on
+			g.run("cat /proc/version")                // so that the page cache has what it takes, for the case that goes on
 			if c.end != "" {
 				g.run("echo 3 > /proc/sys/vm/drop_caches")
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"veneer/boot"
+	"veneer/boot/dialect"
 	"veneer/images"
 	"veneer/stage"
 	"veneer/stage/live"
@@ -36,6 +37,7 @@ func newPlan() *cobra.Command {
 		Use:   "plan [--cmdline '...'] [--manifest FILE]",
 		Short: "Show what the init would do for a kernel command line, without a boot",
 		Long: `Plan runs the init's own recipe on a machine of paper: each step, and each mount as its shell equivalent.
+Parameters of dracut, live-boot, casper, archiso and their kin are told in our own words first (veneer help dialects).
 Without --manifest the set is an example with one base. Of a build output the initramfs is looked at too: its defaults, and whether
 it has what the command line asks for. Mistakes on the command line are reported as the init would.`,
 		Args: args(cobra.NoArgs),
@@ -83,7 +85,7 @@ type builtIn struct {
 
 // refuses reports what the init of that initramfs would not do.
 func (b builtIn) refuses(defaults, cmdline string) error {
-	settings, err := stage.Configure(defaults, cmdline)
+	settings, err := stage.Configure(defaults, cmdline, dialect.Strings)
 	if err != nil || !b.known {
 		return nil // a mistake on the line is makePlan's to tell
 	}
@@ -108,18 +110,19 @@ type planStep struct {
 
 // planned is a boot on paper.
 type planned struct {
-	Steps  []planStep  `json:"steps"`
-	OnFail boot.OnFail `json:"on-fail"`
-	Init   string      `json:"init"`
+	Aliases []string    `json:"aliases"` // others' parameters, and what each came to
+	Steps   []planStep  `json:"steps"`
+	OnFail  boot.OnFail `json:"on-fail"`
+	Init    string      `json:"init"`
 }
 
 // makePlan plans a boot. Where nobody knows the variant of the init it is the smallest that can do what is asked.
 func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ram int64, variant string) (planned, error) {
-	settings, err := stage.Configure(defaults, cmdline)
+	settings, err := stage.Configure(defaults, cmdline, dialect.Strings)
 	if err != nil {
 		return planned{}, err
 	}
-	var p planned
+	p := planned{Aliases: append([]string{}, settings.Aliases...)}
 	r := &stage.Runner{OnFail: settings.OnFail, Details: true}
 	r.Record.Cmdline = cmdline
 	r.Before = func(step string) error {
@@ -142,9 +145,9 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 	if serial == "" {
 		serial = "1"
 	}
-	m := &paper.Machine{Manifest: manifest, Serial: serial, Wait: settings.Config.Wait, RAM: ram, Say: say}
+	m := &paper.Machine{Manifest: manifest, Serial: serial, Wait: settings.Config.Wait, RAM: ram, Say: say, Foreign: settings.Config.Foreign, ISO: settings.Config.Medium.Path}
 	env := stage.Env{Settings: settings, Paper: true, RAM: ram}
-	if variant != localVariant && (variant != "" || settings.Config.Larger != "" || live.Installed(settings.Config, cmdline)) {
+	if variant != localVariant && (variant != "" || settings.Config.Larger != "" || settings.Config.Foreign != nil || live.Installed(settings.Config, cmdline)) {
 		env.Variant = planVariant(m, variant)
 	}
 	root, err := stage.Boot(ctx, r, m, env)
@@ -153,6 +156,12 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 }
 
 func (p planned) print(w io.Writer) {
+	if len(p.Aliases) > 0 {
+		fmt.Fprintf(w, "others' parameters\n")
+	}
+	for _, a := range p.Aliases {
+		fmt.Fprintf(w, "    %s\n", a)
+	}
 	for _, s := range p.Steps {
 		fmt.Fprintf(w, "%s\n", s.Name)
 		for _, a := range s.Actions {

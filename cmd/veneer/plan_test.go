@@ -38,7 +38,18 @@ func TestPlansAreTheGoldenOnes(t *testing.T) {
 		"another-store":       `"veneer.store=LABEL=MY STICK:/kiosk"`,
 		"installed-root":      "root=UUID=5f0a rootflags=subvol=@rootfs ro overlayroot=tmpfs",
 		"without-a-signature": "veneer.verify=none",
-		"an-iso-to-memory":    "veneer.medium=/iso/x.iso veneer.toram=yes,eject",
+
+		// As the boot menus of these media, and of machines set up by these tools, have them.
+		"fedora-live":      "root=live:CDLABEL=Fedora-WS-Live-40-1-14 rd.live.image quiet rhgb",
+		"fedora-check":     "root=live:CDLABEL=Fedora-WS-Live-40-1-14 rd.live.image rd.live.check quiet",
+		"debian-live":      "boot=live components quiet splash",
+		"debian-keeps":     "boot=live components persistence persistence-label=persistence quiet splash",
+		"debian-iso":       "boot=live components findiso=/iso/debian.iso quiet splash",
+		"ubuntu-live":      "layerfs-path=minimal.standard.live.squashfs --- quiet splash",
+		"ubuntu-keeps":     "boot=casper persistent quiet splash ---",
+		"arch-iso":         "archisobasedir=arch archisosearchuuid=2024-06-01-12-00-00-00",
+		"immucore":         "rd.immucore.overlay=tmpfs:20% rd.immucore.oemlabel=COS_OEM rd.immucore.debug root=LABEL=COS_ACTIVE cos-img/filename=/cOS/active.img",
+		"an-iso-to-memory": "veneer.medium=/iso/x.iso veneer.toram=yes,eject",
 	} {
 		t.Run(name, func(t *testing.T) {
 			manifest, err := planManifest("")
@@ -54,6 +65,10 @@ func TestPlansAreTheGoldenOnes(t *testing.T) {
 			golden(t, filepath.Join("testdata", "plan-"+name+".txt"), b.String())
 		})
 	}
+}
+
+func TestTheReferenceOfOthersParametersIsTheTableOfTheInit(t *testing.T) {
+	golden(t, "../../docs/dialects.md", dialectsPage())
 }
 
 func TestTheReferenceOfParametersIsTheTableOfTheInit(t *testing.T) {

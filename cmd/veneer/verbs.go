@@ -6,7 +6,7 @@ import "github.com/spf13/cobra"
 func boardCommands() []*cobra.Command {
 	return []*cobra.Command{
 		newPlan(),
-		newParameters(),
+		newParameters(), newDialects(),
 		newStatus(),
 		newDiff(),
 		newWhy(),

@@ -28,6 +28,7 @@ type Config struct {
 	Wait          string            `toml:"wait"`  // how long the init waits for devices; empty: its default
 	RescueShell   bool              `toml:"rescue-shell"`
 	AllowUnsigned bool              `toml:"allow-unsigned"`
+	Pins          []string          `toml:"pins"`    // sha256:DIGEST of each image of others that may be booted
 	Variant       initramfs.Variant `toml:"variant"` // of PID 1; empty: what the outputs need
 	Tools         bool              `toml:"tools"`   // add the layer with the command and its unit
 	Outputs       []string          `toml:"outputs"`
@@ -215,7 +216,7 @@ func (c Config) has(output string) bool {
 	return false
 }
 
-// variant is the variant of PID 1.
+// variant is the variant of PID 1. The local one boots nothing that others built.
 func (c Config) variant() initramfs.Variant {
 	if c.Variant != "" {
 		return c.Variant
@@ -223,7 +224,7 @@ func (c Config) variant() initramfs.Variant {
 	if c.has(OutputNetboot) {
 		return initramfs.Net
 	}
-	if c.has(OutputISO) || c.wantsLive() {
+	if c.has(OutputISO) || c.wantsLive() || len(c.Pins) > 0 {
 		return initramfs.Live
 	}
 	return initramfs.Local

@@ -133,6 +133,17 @@ func (c *Config) checkVariant(bad func(key, format string, args ...any)) {
 	} else if c.has(OutputNetboot) && c.variant() != initramfs.Net {
 		bad("variant", "%q cannot boot the output \"netboot\": leave it out, or set \"net\"", c.Variant)
 	}
+	if len(c.Pins) > 0 && c.Variant == initramfs.Local {
+		bad("pins", "pin images of others, and variant = \"local\" boots none: want live or net")
+	}
+	if len(c.Pins) > initramfs.MaxPins {
+		bad("pins", "%d of them, more than %d", len(c.Pins), initramfs.MaxPins)
+	}
+	for i, pin := range c.Pins {
+		if err := initramfs.CheckPin(pin); err != nil {
+			bad(fmt.Sprintf("pins[%d]", i), "%v", err)
+		}
+	}
 	for _, said := range c.liveDefaults() {
 		if _, err := boot.ParseCmdline(boot.Config{}, said.word); err != nil || strings.ContainsAny(said.word, "\" \t\r\n") {
 			bad(said.key, "%q: want %s", said.value, said.want)

@@ -134,7 +134,7 @@ func TestPathsAreRelativeToTheFile(t *testing.T) {
 // The documentation names each key, and the examples say nothing that would be refused.
 func TestDocumentationAndExamplesAreTrue(t *testing.T) {
 	doc := string(read(t, "../../docs/veneer-toml.md"))
-	for _, key := range []string{"name", "version", "epoch", "architecture", "source", "previous", "corruption", "store", "wait", "rescue-shell", "allow-unsigned", "tools", "variant",
+	for _, key := range []string{"name", "version", "epoch", "architecture", "source", "previous", "corruption", "store", "wait", "rescue-shell", "allow-unsigned", "tools", "variant", "pins",
 		"outputs", "filesystem.type", "filesystem.block-size", "filesystem.level", "kernel.from", "kernel.modules-dir", "kernel.modules.policy", "kernel.modules.list",
 		"root.upper", "root.size", "root.on-fail", "keys.secret", "keys.trusted", "allow.losses", "allow.strict", "identity.strict", "identity.allow", "root.base-change", "state.place", "state.missing", "state.create", "state.grow", "state.filesystem", "state.size", "state.unlock", "state.key-file", "state.tries",
 		"state.warning", "state.critical", "state.full", "state.rule-paths", "etc.policy", "etc.allow", "etc.deny", "etc.entries", "etc.site",

@@ -22,6 +22,7 @@ type Initramfs struct {
 	Defaults      string   `json:"defaults"`       // of the kernel command line
 	AllowUnsigned bool     `json:"allow-unsigned"` // veneer.verify=none is honoured
 	Variant       string   `json:"variant"`        // of PID 1
+	Pins          []string `json:"pins,omitempty"` // digests of others' images that may be booted
 	RescueShell   bool     `json:"rescue-shell"`
 	TPM           string   `json:"tpm"`     // what a boot asks of a TPM 2.0: none, wanted, required
 	Release       string   `json:"release"` // of the kernel whose modules it holds
@@ -43,12 +44,14 @@ const (
 	keysDir       = "etc/veneer/keys"
 	defaultsPath  = "etc/veneer/cmdline"
 	variantPath   = "etc/veneer/variant"
+	pinsPath      = "etc/veneer/pins"
 	unsignedPath  = "etc/veneer/allow-unsigned"
 	tpmPath       = "etc/veneer/tpm"
 	modulesIndex  = "lib/modules/index"
 	shellPath     = "bin/sh"
 	maxKeys       = 64
 	maxDefaults   = 4 << 10
+	maxPinned     = 32 << 10
 	maxPublicKey  = 4 << 10
 	maxModuleLine = 64 << 10
 	maxModuleList = 16 << 10
@@ -104,6 +107,10 @@ func (i *Initramfs) take(a *archive, e entry) error {
 	case e.Name == variantPath:
 		text, err := readEntry(a, e, maxDefaults)
 		i.Variant = strings.TrimSpace(string(text))
+		return err
+	case e.Name == pinsPath:
+		text, err := readEntry(a, e, maxPinned)
+		i.Pins = strings.Fields(string(text))
 		return err
 	case e.Name == modulesIndex:
 		return i.readIndex(a)

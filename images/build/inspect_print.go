@@ -118,6 +118,9 @@ func printInitramfs(line printLine, i Initramfs) {
 	line("rescue shell", "%s", yesNo(i.RescueShell))
 	line("TPM", "%s", printable(i.TPM))
 	line("unsigned", "%s", map[bool]string{false: "refused", true: "accepted with veneer.verify=none"}[i.AllowUnsigned])
+	for _, pin := range i.Pins {
+		line("pins", "%s", printable(pin))
+	}
 	for _, k := range i.Keys {
 		line("trusts", "%s (%s)", k.ID, printable(k.Name))
 	}

@@ -76,6 +76,6 @@ func (b *builder) initramfs() initramfs.Spec {
 	return initramfs.Spec{
 		Kernel: b.kernel, Need: need, Keys: b.keys, Defaults: strings.Join(defaults, " "),
 		Policy:        initramfs.Policy{Kind: c.Kernel.Modules.Policy, Modules: c.Kernel.Modules.List, Media: c.variant() != initramfs.Local, Network: c.variant() == initramfs.Net},
-		AllowUnsigned: c.AllowUnsigned, RescueShell: c.RescueShell, TPM: c.Trust.TPM, Variant: c.variant(), Init: b.spec.init,
+		AllowUnsigned: c.AllowUnsigned, Pins: c.Pins, RescueShell: c.RescueShell, TPM: c.Trust.TPM, Variant: c.variant(), Init: b.spec.init,
 	}
 }

@@ -87,7 +87,8 @@ func (p *pid1) readEnv() (stage.Env, error) {
 	if err != nil {
 		return stage.Env{}, fmt.Errorf("defaults of the initramfs: %w", err)
 	}
-	settings, err := stage.Configure(strings.TrimSpace(string(defaults)), rec.Cmdline)
+	settings, err := stage.Configure(strings.TrimSpace(string(defaults)), rec.Cmdline, dialects())
+	rec.Aliases = settings.Aliases
 	p.config, p.runner.OnFail, p.builtIn = settings.Config, settings.OnFail, settings.OnFailBuilt
 	p.runner.Details = p.config.Debug
 	p.runner.Bound = p.config.Wait + p.config.RootDelay + stuckMargin

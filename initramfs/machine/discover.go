@@ -238,7 +238,7 @@ func (d *blockDevice) usable(ref boot.DeviceRef) (stage.Device, error) {
 	if d.content.Type == "" {
 		return stage.Device{}, fmt.Errorf("%s is %s, which holds no file system that is known here", ref, d.path)
 	}
-	return stage.Device{Path: d.path, FileSystem: d.content.Type, ReadOnly: d.readOnly}, nil
+	return stage.Device{Path: d.path, FileSystem: d.content.Type, ReadOnly: d.readOnly, Label: d.content.Label, UUID: d.content.UUID}, nil
 }
 
 // storagePending reports whether a USB storage device has been announced that has not yet become a disk: it may answer to the

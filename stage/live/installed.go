@@ -26,8 +26,8 @@ import (
 // keepers are where an installed system has the program that works in a state.
 var keepers = []string{"usr/local/bin/veneer", "usr/bin/veneer"}
 
-// errUnsigned refuses a root that nobody vouches for.
-var errUnsigned = errors.New("the root of an installed system carries no signature, and this initramfs was not built with allow-unsigned")
+// errRootUnsigned refuses a root that nobody vouches for.
+var errRootUnsigned = errors.New("the root of an installed system carries no signature, and this initramfs was not built with allow-unsigned")
 
 // findInstalled makes the root that Config.Root names the base.
 func findInstalled(ctx, waiting context.Context, r *stage.Runner, m stage.Machine, env *stage.Env, o asked) (*stage.Set, error) {
@@ -36,7 +36,7 @@ func findInstalled(ctx, waiting context.Context, r *stage.Runner, m stage.Machin
 	dev, err := stage.Do(waiting, r, stage.StepFindMedium, func(ctx context.Context) (stage.Device, error) {
 		switch {
 		case !env.AllowUnsigned && !env.Paper:
-			return stage.Device{}, fmt.Errorf("%s: %w", ref.Device, errUnsigned)
+			return stage.Device{}, fmt.Errorf("%s: %w", ref.Device, errRootUnsigned)
 		case cfg.State.Kind == boot.StateInStore:
 			return stage.Device{}, errors.New("veneer.state=store: what is written over an installed system cannot lie on its own root; name another device")
 		}

@@ -59,6 +59,8 @@ func (v Variant) Find(ctx, waiting context.Context, r *stage.Runner, m stage.Mac
 		}
 		env.Config = cfg
 		return findInstalled(ctx, waiting, r, m, env, how)
+	case env.Config.Foreign != nil:
+		return findForeign(ctx, waiting, r, m, env)
 	case env.Config.Medium.Path != "":
 		return v.onMedium(ctx, waiting, r, m, env)
 	}

@@ -169,7 +169,7 @@ func (next) Settle(context.Context, *stage.Runner, stage.Machine, *stage.Env, *s
 
 func plannedBoot(t *testing.T, cmdline string) (steps, said []string, err error) {
 	t.Helper()
-	s, err := stage.Configure("veneer.store=LABEL=VENEER", cmdline)
+	s, err := stage.Configure("veneer.store=LABEL=VENEER", cmdline, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

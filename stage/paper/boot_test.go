@@ -65,7 +65,7 @@ func newRecorder(t *testing.T, manifest []byte) *recorder {
 
 func env(t *testing.T, cmdline string) stage.Env {
 	t.Helper()
-	s, err := stage.Configure("veneer.store=LABEL=VENEER", cmdline)
+	s, err := stage.Configure("veneer.store=LABEL=VENEER", cmdline, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,10 @@ type Machine struct {
 	Wait     time.Duration
 	RAM      int64
 	Say      func(line string)
+	Foreign  *boot.Foreign // the medium of others that there is in place of a store
+	ISO      string        // the file in which it is
 	devices  int
+	looked   bool
 }
 
 var _ stage.Machine = (*Machine)(nil)
@@ -94,12 +97,20 @@ func (*Machine) TPM(context.Context, bool) (stage.TPM, error) { return nil, stag
 func (*Machine) SecureBoot() (bool, error) { return false, nil }
 
 // Files implements stage.Machine.
-func (p *Machine) Files(string) fs.FS {
-	dir := images.DeploymentPath(p.Serial)
+func (p *Machine) Files(dir string) fs.FS {
+	switch {
+	case p.Foreign != nil && dir == stage.StoreDir:
+		return mediumFiles(*p.Foreign)
+	case p.Foreign != nil && p.ISO != "" && strings.HasSuffix(dir, "/iso-carrier"):
+		return isoFiles(p.ISO)
+	case p.Foreign != nil:
+		return keptFiles()
+	}
+	at := images.DeploymentPath(p.Serial)
 	return fstest.MapFS{
-		images.DefaultPath():             {Data: []byte(p.Serial + "\n")},
-		dir + "/" + images.ManifestName:  {Data: p.Manifest},
-		dir + "/" + images.SignatureName: {},
+		images.DefaultPath():            {Data: []byte(p.Serial + "\n")},
+		at + "/" + images.ManifestName:  {Data: p.Manifest},
+		at + "/" + images.SignatureName: {},
 	}
 }
 

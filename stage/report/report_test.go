@@ -28,7 +28,7 @@ func ms(n float64) stage.Micros { return stage.Micros(n * 1000) }
 func good() *Report {
 	id := func(c string) string { return strings.Repeat(c, 64/len(c)) }
 	rec := &stage.Record{
-		Format: stage.RecordFormat, Veneer: "0.1.0", Cmdline: "console=ttyS0 quiet", Kernel: "6.1.0-18-cloud-amd64",
+		Format: stage.RecordFormat, Veneer: "0.1.0", Cmdline: "console=ttyS0 quiet", Aliases: []string{}, Kernel: "6.1.0-18-cloud-amd64",
 		Store:      stage.Store{Reference: "LABEL=VENEER", Device: "/dev/vda1", FileSystem: "ext4", Dir: "veneer"},
 		Deployment: stage.Deployment{Serial: "12", Why: "the store's default", Name: "kiosk", Version: "1.4.2", Epoch: 7, Architecture: "amd64", Manifest: id("e")},
 		Verified:   stage.Verified{Manifest: true, Images: true, KeyID: "7A3F00C2D91B55E0", KeyFile: "release.pub", Corruption: images.EIO},
@@ -102,6 +102,7 @@ func lost() *Report {
 func bad() *Report {
 	r := good()
 	r.Record.Verified = stage.Verified{Corruption: images.EIO}
+	r.Record.Aliases = []string{"toram -> veneer.toram"}
 	r.Deployment.Name, r.Deployment.Version = "kiosk\x1b[31m", "<1>&\u202e"
 	r.Record.Degraded = []stage.Degraded{
 		{What: "not verified", Why: "veneer.verify=none was given"},
@@ -215,6 +216,7 @@ func TestVerifiedIsToldInPlainWords(t *testing.T) {
 		{"signed only", stage.Verified{Manifest: true, KeyID: "K"}, "yes, signed with key K, but what is read from the images is NOT checked"},
 		{"checked only", stage.Verified{Images: true, Corruption: images.EIO},
 			"NO: the manifest's signature was not checked; each block is checked when it is read, and a bad one fails to read"},
+		{"pinned", stage.Verified{Pinned: "sha256:12"}, "pinned digest: each image was read whole at boot and is the one that the initramfs names (sha256:12); what is read from it later is NOT checked"},
 		{"neither", stage.Verified{}, "NO: the manifest's signature was not checked, and what is read from the images is not"},
 	}
 	for _, c := range cases {

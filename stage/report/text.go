@@ -32,6 +32,9 @@ func (r *Report) Text(w io.Writer) error {
 	}
 	line("Deployment", "%s: %s", plain(d.Serial), plain(d.Why))
 	line("Verified", "%s", r.verified())
+	for _, a := range r.Record.Aliases {
+		line("Alias", "%s", plain(a))
+	}
 	line("Degraded", "%s", r.degraded())
 	if text := r.trust(); text != "" {
 		line("Trust", "%s", text)
@@ -66,6 +69,10 @@ func (r *Report) verified() string {
 	v := r.Record.Verified
 	if r.Deployment.Serial == stage.Installed {
 		return "NO: unverified: the root is that of an installed system, which nobody signed"
+	}
+	if v.Pinned != "" {
+		return "pinned digest: each image was read whole at boot and is the one that the initramfs names (" + plain(v.Pinned) +
+			"); what is read from it later is NOT checked"
 	}
 	if !v.Manifest && !v.Images {
 		return "NO: the manifest's signature was not checked, and what is read from the images is not"
