@@ -95,7 +95,7 @@ func TestInitramfsIsReadWhateverItsCompression(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Initramfs{Compression: "none", Unpacked: int64(len(plain)), Entries: 6, Init: 3000, Variant: "live",
+	want := Initramfs{Compression: "none", Unpacked: int64(len(plain)), Entries: 6, Init: 3000, Variant: "live", TPM: "none",
 		Defaults: "veneer.store=LABEL=VENEER veneer.on-fail=reboot", Release: "6.1.0-56-cloud-amd64",
 		Modules: []string{"dm_mod", "dm_verity"}, Builtin: []string{"squashfs"}, Keys: []Key{{"release.pub", "A9C9DF1FDF45BE7F", key}}}
 	microcode := append(testInitramfs(map[string]string{"kernel/x86/microcode": "code"}), make([]byte, 512)...)
