@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"veneer/overlay/mount"
 	"veneer/boot/dialect"
+	"veneer/overlay/mount"
 	"veneer/stage"
 	"veneer/stage/live"
 	"veneer/stage/paper"
@@ -77,7 +77,7 @@ func TestTheRootOfAnInstalledSystemIsTheBase(t *testing.T) {
 func TestAnInstalledRootThatCannotBeProtectedIsNotBooted(t *testing.T) {
 	for name, c := range map[string]struct{ line, step, want string }{
 		"without allow-unsigned":    {"veneer.root=UUID=5f0a", stage.StepFindMedium, "allow-unsigned"},
-		"a switched-off overlay":    {"root=UUID=5f0a overlayroot=disabled", stage.StepFindMedium, "the distribution's own entry"},
+		"a switched-off overlay":    {"veneer.root=UUID=5f0a overlayroot=disabled", stage.StepFindMedium, "the distribution's own entry"},
 		"an encrypted upper":        {"root=UUID=5f0a overlayroot=crypt:dev=/dev/sda3", "", "encrypted upper"},
 		"an unknown option":         {"root=UUID=5f0a overlayroot=tmpfs:swap=2", "", "want 1 or 0"},
 		"a device without its name": {"root=UUID=5f0a overlayroot=device:timeout=3", "", "want dev=DEVICE"},

@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"veneer/boot"
+	"veneer/boot/dialect"
+	"veneer/stage"
 )
 
 func TestOverlayrootIsReadAsOurOwnParameters(t *testing.T) {
@@ -31,11 +33,13 @@ func TestOverlayrootIsReadAsOurOwnParameters(t *testing.T) {
 		"veneer.root=LABEL=R overlayroot=tmpfs root=UUID=nothing": {boot.UpperTmpfs, boot.DeviceRef{}, false, "1"},
 	} {
 		line += " root=LABEL=R ro"
-		c, err := boot.ParseCmdline(boot.Config{}, line)
+		settings, err := stage.Configure("", line, dialect.Strings)
 		if err != nil {
-			t.Fatal(err)
+			t.Errorf("%s: %v", line, err)
+			continue
 		}
-		got, a, err := overlayroot(c, line)
+		got := settings.Config
+		a, err := howAsked(&got, line)
 		if err != nil {
 			t.Errorf("%s: %v", line, err)
 			continue
@@ -51,9 +55,14 @@ func FuzzOverlayroot(f *testing.F) {
 		f.Add(line)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
-		c, a, err := overlayroot(boot.Config{}, line)
-		if err == nil && a.recurse != "0" && c.Root.Device.Kind == "" {
-			t.Errorf("%q: overlayroot= was taken, and no root", line)
+		settings, err := stage.Configure("veneer.store=LABEL=X", line, dialect.Strings)
+		if err != nil {
+			return
+		}
+		c := settings.Config
+		before := c.Root.Device
+		if _, err := howAsked(&c, line); err == nil && c.Root.Device != before {
+			t.Errorf("%q: the root became another: %s", line, c.Root.Device)
 		}
 	})
 }

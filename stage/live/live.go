@@ -52,12 +52,11 @@ type Copying struct {
 // Find implements stage.Variant.
 func (v Variant) Find(ctx, waiting context.Context, r *stage.Runner, m stage.Machine, env *stage.Env) (*stage.Set, error) {
 	switch {
-	case Installed(env.Config, r.Record.Cmdline):
-		cfg, how, err := overlayroot(env.Config, r.Record.Cmdline)
+	case env.Config.Root.Device.Kind != "":
+		how, err := howAsked(&env.Config, r.Record.Cmdline)
 		if err != nil {
 			return nil, &stage.StepError{Step: stage.StepFindMedium, Err: err}
 		}
-		env.Config = cfg
 		return findInstalled(ctx, waiting, r, m, env, how)
 	case env.Config.Foreign != nil:
 		return findForeign(ctx, waiting, r, m, env)
