@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -59,7 +57,7 @@ func (m *Machine) candidate(seen map[string]bool) (first *blockDevice, removable
 		if seen[d.path] || d.err != nil || d.content.Type == "" {
 			continue
 		}
-		if m.removable(d) {
+		if d.removable() {
 			return d, true
 		}
 		if first == nil {
@@ -67,16 +65,6 @@ func (m *Machine) candidate(seen map[string]bool) (first *blockDevice, removable
 		}
 	}
 	return first, false
-}
-
-// removable reports whether a device is one that people carry about.
-func (m *Machine) removable(d *blockDevice) bool {
-	disk := d.name
-	if d.parent != "" {
-		disk = d.parent
-	}
-	at, _ := os.Readlink(filepath.Join(classBlock, disk))
-	return readLine(filepath.Join(classBlock, disk, "removable")) == "1" || strings.Contains(at, "/usb")
 }
 
 func (m *Machine) partLabel(d *blockDevice) string {

@@ -62,7 +62,10 @@ func (m *Machine) find(ctx context.Context, ref boot.DeviceRef) (*blockDevice, e
 		}
 		found := m.answering(ref)
 		if len(found) > 1 {
-			return nil, twins(ref, found)
+			if found = putIn(found); len(found) > 1 {
+				return nil, twins(ref, found)
+			}
+			m.Detail("of several equal media the one that was put in is meant: %s", found[0].path)
 		}
 		wait, cancel := ctx, context.CancelFunc(func() {})
 		if len(found) == 1 {
@@ -255,6 +258,24 @@ func storagePending() bool {
 		}
 	}
 	return false
+}
+
+// putIn is, of several ISOs, the only one on a disk that people put in and take out, if there is one: a copy of it that stays in the
+// machine is not what they put it in for. All else answers as before.
+func putIn(found []*blockDevice) []*blockDevice {
+	var carried []*blockDevice
+	for _, d := range found {
+		if d.content.Type != "iso9660" {
+			return found
+		}
+		if d.removable() {
+			carried = append(carried, d)
+		}
+	}
+	if len(carried) == 1 {
+		return carried
+	}
+	return found
 }
 
 func twins(ref boot.DeviceRef, found []*blockDevice) error {
