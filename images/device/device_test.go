@@ -13,7 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/klauspost/compress/zstd"
 	"veneer/images"
+
 	"veneer/images/disk"
 	"veneer/initramfs/machine/probe"
 )
@@ -382,13 +384,53 @@ func TestAFileIsWrittenWithoutADevice(t *testing.T) {
 }
 
 func TestWhatIsNoDiskIsNamedWithItsRemedy(t *testing.T) {
-	for content, want := range map[string]string{"QFI\xfb" + strings.Repeat("x", 508): "qemu-img convert", "\x28\xb5\x2f\xfd" + strings.Repeat("x", 508): "zstd -d", "x": "no whole number of sectors", "": "no whole number"} {
+	for content, want := range map[string]string{"QFI\xfb" + strings.Repeat("x", 508): "qemu-img convert", "\x28\xb5\x2f\xfd" + strings.Repeat("x", 508): "zstd", "x": "no whole number of sectors", "": "no whole number"} {
 		path := filepath.Join(t.TempDir(), "image")
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Open(path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Open(%q) = %v, want %q", content[:min(4, len(content))], err, want)
+		}
+	}
+}
+
+func TestACompressedImageIsWrittenAsWhatItHolds(t *testing.T) {
+	content := bytes.Repeat([]byte("0123456789abcdef"), 256<<10) // 4 MiB
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := z.EncodeAll(content, nil)
+	dir := t.TempDir()
+	put := func(name string, b []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	image, err := Open(put("disk.img.zst", whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	to := filepath.Join(dir, "written")
+	if err := Write(t.Context(), Spec{Image: image, Target: Target{Path: to, File: true}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, to); !bytes.Equal(got, content) || image.Size() != int64(len(content)) {
+		t.Errorf("%d bytes were written, of %d", len(got), len(content))
+	}
+	// One that was cut off, or bent, is noticed: at its beginning when it is opened, else while it is written.
+	for name, spoilt := range map[string][]byte{"cut off": whole[:len(whole)-3], "bent": append(bytes.Clone(whole[:len(whole)-20]), make([]byte, 20)...)} {
+		image, err := Open(put(name, spoilt))
+		if err == nil {
+			err = Write(t.Context(), Spec{Image: image, Target: Target{Path: filepath.Join(dir, "of "+name), File: true}})
+			image.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "copy it again") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -31,7 +31,6 @@ func (p *plain) Head() []byte { return p.head }
 // packed are forms of a disk that are not written as they are.
 var packed = []struct{ magic, remedy string }{
 	{"QFI\xfb", "qcow2: qemu-img convert -O raw %[1]s %[1]s.raw, and write that"},
-	{"\x28\xb5\x2f\xfd", "compressed (zstd): zstd -d %[1]s, and write what comes of it"},
 	{"\x1f\x8b", "compressed (gzip): gunzip -k %[1]s, and write what comes of it"},
 	{"\xfd7zXZ\x00", "compressed (xz): unxz -k %[1]s, and write what comes of it"},
 }
@@ -52,6 +51,16 @@ func Open(path string) (Image, error) {
 	p := &plain{f, info.Size(), make([]byte, min(headSize, info.Size()))}
 	if _, err := f.ReadAt(p.head, 0); err != nil {
 		return nil, errors.Join(err, f.Close())
+	}
+	if bytes.HasPrefix(p.head, []byte(zstdMagic)) {
+		u, err := openZstd(f, p.head)
+		if err == nil && (u.size == 0 || u.size%sectorSize != 0) {
+			err = fmt.Errorf("%s holds no image of a disk: its %d bytes are no whole number of sectors", path, u.size)
+		}
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		return u, nil
 	}
 	for _, k := range packed {
 		if bytes.HasPrefix(p.head, []byte(k.magic)) {
