@@ -15,7 +15,7 @@ import (
 )
 
 // cloudPackages are what the base of the cloud VM has beside.
-const cloudPackages = "cloud-init,openssh-server,netbase,sudo,locales"
+const cloudPackages = "cloud-init,openssh-server,netbase,sudo"
 
 func TestTheCloudVMIsMadeWhatItIsByCloudInit(t *testing.T) {
 	t.Parallel()
@@ -31,7 +31,7 @@ func TestTheCloudVMIsMadeWhatItIsByCloudInit(t *testing.T) {
 	seed := t.TempDir()
 	for name, text := range map[string]string{
 		"meta-data": "instance-id: web-7\n",
-		"user-data": "#cloud-config\nhostname: web-7\nusers:\n  - name: ops\n    sudo: ALL=(ALL) NOPASSWD:ALL\n    ssh_authorized_keys:\n      - " + opsKey + "\n",
+		"user-data": "#cloud-config\nhostname: web-7\nlocale: false\nusers:\n  - name: ops\n    sudo: ALL=(ALL) NOPASSWD:ALL\n    ssh_authorized_keys:\n      - " + opsKey + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(seed, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)

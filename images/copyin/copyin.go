@@ -69,7 +69,7 @@ func (c *Copy) At() int64 { return c.stream.At() }
 func (c *Copy) Image() images.Image { return c.image }
 
 // Resume takes in what the file holds already, and returns how much that is. What cannot be the beginning of the image is thrown
-// away; whether it is its beginning, the end will tell.
+// away, and so is what a power cut may have left unwritten; whether the rest is its beginning, the end will tell.
 func (c *Copy) Resume(ctx context.Context) (int64, error) {
 	info, err := c.file.Stat()
 	if err != nil || info.Size() == 0 {
@@ -77,6 +77,13 @@ func (c *Copy) Resume(ctx context.Context) (int64, error) {
 	}
 	if info.Size() > c.image.Size {
 		return 0, c.Restart()
+	}
+	if c.Durable {
+		// After a power cut a file may have the length that it had, and holes where data had not been written out yet: what lies
+		// behind the last sync that is certain counts for nothing.
+		if err := c.file.Truncate(max(0, info.Size()-syncEvery-chunk)); err != nil {
+			return 0, err
+		}
 	}
 	if _, err := c.file.Seek(0, io.SeekStart); err != nil {
 		return 0, err

@@ -136,6 +136,24 @@ func TestACutCopyIsResumedWhereItEnded(t *testing.T) {
 	}
 }
 
+func TestWhatAPowerCutMayHaveLeftUnwrittenIsFetchedAgain(t *testing.T) {
+	img, content := newImage(t, 3000)
+	holed := bytes.Clone(content[:11<<20])
+	clear(holed[8<<20:]) // the file had its length already, and its data not yet
+	c, file := newCopy(t, img, holed)
+	c.Durable = true
+	at, err := c.Resume(t.Context())
+	if err != nil || at != 6<<20 {
+		t.Fatalf("Resume() = %d, %v, want %d", at, err, 6<<20)
+	}
+	if err := c.From(t.Context(), bytes.NewReader(content[at:])); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("the copy is not the image, %v", err)
+	}
+}
+
 func TestWhatIsNoBeginningOfTheImageIsThrownAway(t *testing.T) {
 	img, content := newImage(t, 700)
 	wrong := bytes.Clone(content)

@@ -97,8 +97,9 @@ func TestADeploymentIsInTheStoreWhenItsImagesAre(t *testing.T) {
 
 func TestWhatArrivedBeforeACutIsNotFetchedAgain(t *testing.T) {
 	set, content := newSet(t)
-	img := set.Manifest.Images[0]
-	half := len(content["/"+images.ImagePath(img.ID)]) / 2
+	img, bytes := newImage(t, 4000)
+	set.Manifest.Images[0], content["/"+images.ImagePath(img.ID)] = img, bytes
+	half := len(bytes) / 2
 	s := serve(t, stallAt(half, files(content)), files(content))
 	v := newVariant(t, s)
 	v.client.stall = time.Hour
@@ -111,7 +112,8 @@ func TestWhatArrivedBeforeACutIsNotFetchedAgain(t *testing.T) {
 	if err := v.fetch(t.Context(), &stage.Runner{}, env, set, missingImages(set), true); err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("bytes=%d-", half); len(s.ranges) != 3 || s.ranges[1] != want {
+	// What lies behind the last sync that is certain, 4 MiB and a piece of 1 MiB, may be holes after a cut.
+	if want := fmt.Sprintf("bytes=%d-", half-5<<20); len(s.ranges) != 3 || s.ranges[1] != want {
 		t.Errorf("asked for %q, want %q of the first image", s.ranges, want)
 	}
 }
