@@ -3,7 +3,6 @@ package qemu
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -98,15 +97,6 @@ func (g *Guest) TrayOpen(ctx context.Context, i int) (bool, error) {
 		}
 	}
 	return false, fmt.Errorf("look at drive %d: there is none", i)
-}
-
-// PowerDown presses the guest's power button and does not wait for an answer.
-func (g *Guest) PowerDown(ctx context.Context) error {
-	if g.qmp == nil {
-		return errors.New("press the power button: the VM has no monitor")
-	}
-	_, err := g.qmp.execute(ctx, "system_powerdown", nil)
-	return err
 }
 
 // blockdev is the twin of Disk.drive for a running QEMU.
