@@ -29,7 +29,8 @@ type InstallSpec struct {
 	DryRun   bool
 	Progress func(done, total int64) // bytes; may be nil
 
-	stop func(step string) error // in tests: called before each change of the store, an error is a power cut
+	stop   func(step string) error // in tests: called before each change of the store, an error is a power cut
+	anyESP bool                    // in tests: any directory passes for an EFI system partition
 }
 
 // Installed is what an installation did.

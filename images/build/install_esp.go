@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -65,11 +66,25 @@ func (i *installer) openESP(ctx context.Context, r *Installed) (done func() erro
 			err = errors.Join(err, dir.Close())
 		}
 	}()
+	if !i.spec.anyESP {
+		err = esp.Check(dir.Path, i.parent())
+		if err != nil && i.spec.ESP == "" {
+			r.Notes = append(r.Notes, fmt.Sprintf("what firmware starts was left alone: %v", err))
+			return dir.Close, nil
+		}
+		if err != nil {
+			return done, fmt.Errorf("%w; name the EFI system partition with --esp, or --esp none", err)
+		}
+	}
 	e := &renewal{man: i.man, write: !i.spec.DryRun, out: i.spec.Output, files: esp.Files{Root: dir.Path, Step: i.spec.stop}, done: Renewed{Place: place, Wrote: []string{}, Former: []string{}, Removed: []string{}}}
 	if e.current, err = i.currentManifest(); err != nil {
 		return done, err
 	}
-	if err := e.look(); err != nil {
+	err = e.look()
+	if err == nil && i.spec.ESP != "" {
+		err = e.isESP()
+	}
+	if err != nil {
 		return done, fmt.Errorf("%s: %w", place, err)
 	}
 	if !e.ours() && i.spec.ESP == "" {
@@ -193,7 +208,7 @@ func (e *renewal) stage() error {
 		return err
 	}
 	for _, name := range e.done.Removed {
-		if err := e.files.Remove(name); err != nil {
+		if err := e.remove(name); err != nil {
 			return err
 		}
 	}
@@ -210,6 +225,17 @@ func (e *renewal) stage() error {
 		}
 	}
 	return nil
+}
+
+// remove deletes a UKI, or a set for a BIOS of which only our own files go.
+func (e *renewal) remove(name string) error {
+	var errs []error
+	if path.Dir(name) == biosDir {
+		for _, own := range setFiles {
+			errs = append(errs, e.files.Remove(path.Join(name, own)))
+		}
+	}
+	return errors.Join(append(errs, e.files.Remove(name))...)
 }
 
 // publish gives it its names, what the others point to first.

@@ -127,18 +127,19 @@ func (f Files) Rename(from, to string) error {
 	return f.syncAll()
 }
 
-// Remove deletes a file, or a directory with what is in it, durably. What is not there is no error.
+// Remove deletes a file or an empty directory, durably. What is not there is no error, and what holds other things stays.
 func (f Files) Remove(name string) error {
 	if err := f.change("remove " + name); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(f.at(name)); err != nil {
+	if err := os.Remove(f.at(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return f.syncAll()
 }
 
-// Sweep deletes what an installation that was cut off left below the directories.
+// Sweep deletes what an installation that was cut off left in the directories: files with the names that Stage gives to programs and
+// configurations.
 func (f Files) Sweep(dirs ...string) error {
 	var errs []error
 	for _, dir := range dirs {
@@ -147,7 +148,8 @@ func (f Files) Sweep(dirs ...string) error {
 			continue // there is none
 		}
 		for _, e := range list {
-			if strings.HasPrefix(e.Name(), tempPrefix) {
+			suffix := strings.ToLower(filepath.Ext(e.Name()))
+			if strings.HasPrefix(e.Name(), tempPrefix) && e.Type().IsRegular() && (suffix == ".efi" || suffix == ".cfg") {
 				errs = append(errs, f.Remove(filepath.Join(dir, e.Name())))
 			}
 		}
