@@ -1,6 +1,7 @@
 package build
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,40 @@ func TestTheNetbootOutputIsAStoreWithAScript(t *testing.T) {
 			t.Errorf("the script has no %q:\n%s", want, script)
 		}
 	}
+	if v, err := Verify(t.Context(), VerifySpec{Path: out}); err != nil || v.Err() != nil || !strings.Contains(fmt.Sprint(v.Checks), "{netboot, vmlinuz ") {
+		t.Errorf("Verify of the output = %v, %v: %v", err, v.Err(), v.Checks)
+	}
+	key := readKeys(t, out)
+	for name, want := range map[string]string{outKernel: "vmlinuz: ", outInitramfs: "initramfs", images.ImagePath(man.Images[0].ID): man.Images[0].ID, images.DefaultPath(): "default"} {
+		own := filepath.Join(dir, name)
+		good := read(t, own)
+		if err := os.Remove(own); err != nil { // it shares its content with the output
+			t.Fatal(err)
+		}
+		for _, junk := range []string{"", "junk"} {
+			if junk != "" {
+				write(t, own, junk)
+			}
+			v, err := Verify(t.Context(), VerifySpec{Path: out})
+			if err != nil || v.Err() == nil || !strings.Contains(v.Err().Error(), "netboot, ") || !strings.Contains(v.Err().Error(), want) {
+				t.Errorf("netboot/%s as %q: Verify of the output = %v, %v", name, junk, err, v.Err())
+			}
+			v, err = Verify(t.Context(), VerifySpec{Path: dir, Keys: key})
+			if err != nil || v.Err() == nil || !strings.Contains(v.Err().Error(), want) {
+				t.Errorf("netboot/%s as %q: Verify of the directory = %v, %v", name, junk, err, v.Err())
+			}
+		}
+		write(t, own, string(good))
+		if v, err := Verify(t.Context(), VerifySpec{Path: dir, Keys: key}); err != nil || v.Err() != nil || len(v.Notes) != 0 {
+			t.Errorf("a copy of the directory: %v, %v, %v", err, v.Err(), v.Notes)
+		}
+	}
+	write(t, filepath.Join(dir, outUKI), "junk")
+	for path, want := range map[string]string{out: "netboot, uki.efi: ", dir: "uki.efi: "} {
+		if v, err := Verify(t.Context(), VerifySpec{Path: path, Keys: key}); err != nil || v.Err() == nil || !strings.HasPrefix(v.Err().Error(), want) {
+			t.Errorf("with a UKI that is none, %s: %v, %v", path, err, v.Err())
+		}
+	}
 	// The same again replaces it; without the output it goes.
 	p.build(t, func(s *Spec) { s.Out = out })
 	if _, err := os.Stat(filepath.Join(dir, scriptFile)); err != nil {
@@ -51,6 +86,16 @@ func TestTheNetbootOutputIsAStoreWithAScript(t *testing.T) {
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("the directory of the former build is still there: %v", err)
 	}
+}
+
+// readKeys are those that the initramfs of an output trusts.
+func readKeys(t *testing.T, out string) []Key {
+	t.Helper()
+	keys, err := keysOf(read(t, filepath.Join(out, initramfsFile)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
 }
 
 func TestASmallerInitCannotBootFromAServer(t *testing.T) {

@@ -17,12 +17,7 @@ import (
 
 // media checks that what firmware boots, as far as it lies in an output, holds kernel, initramfs and store of the manifest.
 func (v *verifier) media(ctx context.Context, dir string, man images.Manifest) {
-	if program, err := readSmall(filepath.Join(dir, outUKI), maxUKI); err == nil {
-		v.add(outUKI, "kernel and initramfs are those of the manifest", ukiFits(program, man))
-		v.signedBy(ctx, outUKI, program)
-	} else if !errors.Is(err, os.ErrNotExist) {
-		v.add(outUKI, "", err)
-	}
+	v.uki(ctx, outUKI, filepath.Join(dir, outUKI), man)
 	for _, name := range []string{outDisk, outQcow2, outZstd} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			v.disk(ctx, dir, name, man)
@@ -30,6 +25,9 @@ func (v *verifier) media(ctx context.Context, dir string, man images.Manifest) {
 	}
 	if _, err := os.Lstat(filepath.Join(dir, outISO)); err == nil {
 		v.iso(ctx, dir, man)
+	}
+	if exists(filepath.Join(dir, outNetboot)) {
+		v.netboot(ctx, dir, man)
 	}
 }
 

@@ -24,7 +24,16 @@ func (v *verifier) store(ctx context.Context, in place) error {
 		return errNoKeys
 	}
 	v.Keys, v.KeysFrom = v.spec.Keys, "given"
-	return v.deployments(ctx, in)
+	if err := v.deployments(ctx, in); err != nil || !isServed(v.spec.Path) {
+		return err
+	}
+	man, err := manifestIn(in)
+	if err != nil {
+		return nil // it was reported as one of the deployments
+	}
+	v.Notes = v.Notes[:len(v.Notes)-1] // that kernel and initramfs lie elsewhere: here they do not
+	v.served(ctx, "", v.spec.Path, man)
+	return nil
 }
 
 func (v *verifier) deployments(ctx context.Context, in place) error {
