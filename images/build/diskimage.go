@@ -3,6 +3,7 @@ package build
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -130,7 +131,9 @@ func rawDisk(ctx context.Context, path string) (raw string, done func(), err err
 	done = func() { _ = os.RemoveAll(dir) }
 	raw = filepath.Join(dir, outDisk)
 	if string(magic) == qcow2Magic {
-		err = unpackQcow2(ctx, path, raw)
+		if err = standsAlone(f); err == nil {
+			err = unpackQcow2(ctx, path, raw)
+		}
 	} else {
 		err = unpackZstd(ctx, f, raw)
 	}
@@ -139,6 +142,20 @@ func rawDisk(ctx context.Context, path string) (raw string, done func(), err err
 		return "", nil, fmt.Errorf("%s: %w", path, roomError(err, dir, 0))
 	}
 	return raw, done, nil
+}
+
+// standsAlone refuses a qcow2 file that names other files, which qemu-img would read, and without which it boots nothing. See
+// docs/interop/qcow2.rst of QEMU.
+func standsAlone(f *os.File) error {
+	header := make([]byte, 80)
+	if _, err := f.ReadAt(header, 0); err != nil {
+		return fmt.Errorf("qcow2 header: %w", err)
+	}
+	const version, backing, incompatible, external = 4, 8, 72, 4
+	if binary.BigEndian.Uint64(header[backing:]) != 0 || binary.BigEndian.Uint32(header[version:]) >= 3 && binary.BigEndian.Uint64(header[incompatible:])&external != 0 {
+		return errors.New("it is a part of a disk, and names another file with the rest (a backing file, or one for the data): make it one file, qemu-img convert -O qcow2")
+	}
+	return nil
 }
 
 func unpackQcow2(ctx context.Context, path, raw string) error {

@@ -159,6 +159,17 @@ func TestADiskComesAsQcow2AndCompressed(t *testing.T) {
 	if err != nil || v.Err() != nil || len(v.Checks) < 10 {
 		t.Errorf("the whole output: %v %v %v", err, v.Err(), v.Checks)
 	}
+	tool, err := findTool("qemu-img")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, options := range map[string][]string{"backed": {"-b", filepath.Join(out, outDisk), "-F", "raw"}, "parted": {"-o", "data_file=" + filepath.Join(alone, "data")}} {
+		part := filepath.Join(alone, name)
+		run(t, "qemu-utils", append(append([]string{tool, "create", "-q", "-f", "qcow2"}, options...), part, "160M")...)
+		if v, err := Verify(t.Context(), VerifySpec{Path: part}); err == nil || !strings.Contains(err.Error(), "names another file") {
+			t.Errorf("a qcow2 that is %s: %v, %v", name, err, v.Checks)
+		}
+	}
 	if err := os.Truncate(filepath.Join(out, outQcow2), 1<<20); err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,32 @@ func TestAStoreImageThatIsNoneIsNamedForWhatItIs(t *testing.T) {
 	}
 }
 
+// e2fsck passes both, and the kernel mounts neither.
+func TestAStoreImageThatWasCutOffIsBad(t *testing.T) {
+	for _, kind := range []string{"ext4", "ext2"} {
+		image := ext4Image(t, kind, nil)
+		offset := filepath.Join(t.TempDir(), "disk")
+		write(t, offset, strings.Repeat("\x00", 4096)+string(read(t, image)))
+		for _, name := range []string{image, offset + "?offset=4096"} {
+			if err := wholeExt4(name); err != nil {
+				t.Errorf("%s, whole: %v", kind, err)
+			}
+		}
+		for file, size := range map[string]int64{image: 16 << 20, offset: 32<<20 + 4095} {
+			if err := os.Truncate(file, size); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range []string{image, offset + "?offset=4096"} {
+			v := verifier{}
+			v.fsck(t.Context(), name, "store.img as ext4")
+			if err := v.Err(); err == nil || !strings.Contains(err.Error(), "was cut off: its file system has 32768 blocks of 1024 bytes") {
+				t.Errorf("%s %s, cut off: %v", kind, name, err)
+			}
+		}
+	}
+}
+
 func TestADirectoryForScratchFilesThatIsNotThereIsNamed(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
