@@ -20,7 +20,7 @@ images where the initramfs asks a TPM (trust.tpm). Firmware and Secure Boot (0 t
   veneer predict-pcr --json | jq -r '.registers[] | select(.number == 13).sha256'`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			found, err := build.Predict(pathOrOut(args))
+			found, err := build.Predict(cmd.Context(), pathOrOut(args))
 			if err != nil {
 				return err
 			}

@@ -140,13 +140,13 @@ func (i *installer) currentManifest() (*images.Manifest, error) {
 	return &man, nil
 }
 
-// outputUKI returns the UKI of the output: as a file of its own, or out of its disk.
-func (e *renewal) outputUKI(ctx context.Context) ([]byte, error) {
-	if program, err := readSmall(filepath.Join(e.out, outUKI), maxUKI); err == nil || !errors.Is(err, os.ErrNotExist) {
+// outputUKI returns the UKI of a build output: as a file of its own, or out of its disk.
+func outputUKI(ctx context.Context, out string) ([]byte, error) {
+	if program, err := readSmall(filepath.Join(out, outUKI), maxUKI); err == nil || !errors.Is(err, os.ErrNotExist) {
 		return program, err
 	}
 	for _, name := range []string{outDisk, outQcow2, outZstd} {
-		image := filepath.Join(e.out, name)
+		image := filepath.Join(out, name)
 		if _, err := os.Stat(image); err != nil {
 			continue
 		}
@@ -159,18 +159,23 @@ func (e *renewal) outputUKI(ctx context.Context) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		var found []byte
-		err = d.eachOnESP(ctx, func(path string, content []byte) error {
-			if isUKI(content[:min(len(content), 4096)]) && found == nil {
-				found = content
-			}
-			return nil
-		})
+		found, err := d.uki(ctx)
 		if found != nil || err != nil {
 			return found, err
 		}
 	}
 	return nil, fmt.Errorf("the output has no UKI, which firmware of this partition starts: name the output \"uki\" in veneer.toml and build again, or --esp none: %w", os.ErrNotExist)
+}
+
+// uki returns the first UKI on the EFI system partition; nil where there is none.
+func (d diskImage) uki(ctx context.Context) (found []byte, err error) {
+	err = d.eachOnESP(ctx, func(_ string, content []byte) error {
+		if isUKI(content[:min(len(content), 4096)]) && found == nil {
+			found = content
+		}
+		return nil
+	})
+	return found, err
 }
 
 // room tells how much is missing for what is to be written, counted in clusters.

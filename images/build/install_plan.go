@@ -131,7 +131,7 @@ func (e *renewal) plan(ctx context.Context) error {
 
 // planUKI puts the UKI where firmware, or the menu, finds it.
 func (e *renewal) planUKI(ctx context.Context) error {
-	program, err := e.outputUKI(ctx)
+	program, err := outputUKI(ctx, e.out)
 	if err != nil {
 		return err
 	}

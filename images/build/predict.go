@@ -1,16 +1,17 @@
 package build
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"veneer/images"
 	"veneer/images/disk"
@@ -46,8 +47,8 @@ func (p Prediction) WriteText(w io.Writer) error {
 // stubRegister is the one that systemd-stub extends by the UKI, in the UAPI group's registry.
 const stubRegister = 11
 
-// Predict computes what the boot of a build output leaves in the registers.
-func Predict(dir string) (Prediction, error) {
+// Predict computes what the boot of a build output leaves in the registers. Register 11 is there twice where an ISO has a UKI of its own.
+func Predict(ctx context.Context, dir string) (Prediction, error) {
 	p := Prediction{Registers: []Register{}, Notes: []string{}}
 	text, err := readSmall(filepath.Join(dir, images.ManifestName), images.MaxManifest)
 	if err != nil {
@@ -66,25 +67,44 @@ func Predict(dir string) (Prediction, error) {
 	if err != nil {
 		return p, err
 	}
-	switch program, err := os.ReadFile(filepath.Join(dir, outUKI)); {
-	case errors.Is(err, fs.ErrNotExist):
-		p.Notes = append(p.Notes, fmt.Sprintf("register %d: there is no %s in it; name uki among the outputs", stubRegister, outUKI))
-	case err != nil:
+	program, err := outputUKI(ctx, dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return p, err
-	default:
+	}
+	isos, err := ukiOfISO(ctx, filepath.Join(dir, outISO))
+	if err != nil {
+		return p, err
+	}
+	for _, u := range []struct {
+		name    string
+		program []byte
+	}{{outUKI + " or of the disk", program}, {outISO, isos}} {
+		if u.program == nil {
+			continue
+		}
 		var r Register
-		sections, _, err := disk.Sections(program)
+		sections, _, err := disk.Sections(u.program)
 		if err == nil {
 			r, err = predictUKI(sections)
 		}
 		if err != nil {
-			return p, fmt.Errorf("%s: %w", filepath.Join(dir, outUKI), err)
+			return p, fmt.Errorf("%s, the UKI %s: %w", dir, u.name, err)
+		}
+		if isos != nil {
+			r.What += " of " + u.name
 		}
 		p.Registers = append(p.Registers, r)
+	}
+	if len(p.Registers) > 0 {
 		p.Notes = append(p.Notes, fmt.Sprintf("register %d: as the initramfs finds it; systemd extends it by the phases of the boot where the base has systemd-pcrphase", stubRegister))
+	} else {
+		p.Notes = append(p.Notes, fmt.Sprintf("register %d: there is no UKI in it; name uki among the outputs", stubRegister))
 	}
 	if initramfs.TPM == "none" {
 		p.Notes = append(p.Notes, fmt.Sprintf("register %d: the initramfs asks no TPM; declare trust.tpm", images.TPMRegister))
+		if len(p.Registers) == 0 {
+			return p, fmt.Errorf("%s: nothing can be predicted: %s", dir, strings.Join(p.Notes, "; "))
+		}
 		return p, nil
 	}
 	sum := sha256.Sum256(text)
@@ -92,6 +112,18 @@ func Predict(dir string) (Prediction, error) {
 		measuredTexts(images.Measurements(hex.EncodeToString(sum[:]), man.Images))))
 	p.Notes = append(p.Notes, fmt.Sprintf("register %d: if systemd-stub finds no extension images for the initramfs on the EFI system partition, which it would measure there first", images.TPMRegister))
 	return p, nil
+}
+
+// ukiOfISO returns the UKI of an ISO, which names another store than that of a disk; nil where there is none.
+func ukiOfISO(ctx context.Context, file string) ([]byte, error) {
+	if !exists(file) {
+		return nil, nil
+	}
+	esp, ok, err := espOfISO(file)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return diskImage{path: file, esp: esp}.uki(ctx)
 }
 
 // measured is what a register is extended by.

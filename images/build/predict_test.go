@@ -3,6 +3,8 @@ package build
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -42,6 +44,44 @@ func TestAUKIIsPredictedAsTheVersionOfItsStubMeasuresIt(t *testing.T) {
 		if r, err := predictUKI(sections); err == nil {
 			t.Errorf("%s: register %+v, want an error", name, r)
 		}
+	}
+}
+
+func TestEachUKIOfAnOutputIsPredictedWhereverItLies(t *testing.T) {
+	p := isoProject(t, "")
+	out := p.build(t, nil)
+	want := func(program []byte, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sections, _, err := disk.Sections(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := predictUKI(sections)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.SHA256
+	}
+	iso := want(ukiOfISO(t.Context(), filepath.Join(out, outISO)))
+	got, err := Predict(t.Context(), out)
+	if err != nil || len(got.Registers) != 1 || got.Registers[0].SHA256 != iso || !strings.HasSuffix(got.Registers[0].What, "of disk.iso") {
+		t.Errorf("an ISO alone: %+v, %v", got, err)
+	}
+	out = p.build(t, func(s *Spec) { s.Config.Outputs = []string{"iso", "disk"} })
+	if _, err := os.Stat(filepath.Join(out, outUKI)); err == nil {
+		t.Fatal("there is a UKI beside them")
+	}
+	own := want(outputUKI(t.Context(), out))
+	got, err = Predict(t.Context(), out)
+	if err != nil || len(got.Registers) != 2 || own == iso || got.Registers[0].SHA256 != own || got.Registers[1].SHA256 != iso {
+		t.Errorf("with a disk: %+v, %v; want %s and %s", got, err, own, iso)
+	}
+	out = newProject(t, "").build(t, nil)
+	if got, err = Predict(t.Context(), out); err == nil || !strings.Contains(err.Error(), "nothing can be predicted") {
+		t.Errorf("nothing is predicted: %+v, %v", got, err)
 	}
 }
 
