@@ -40,6 +40,11 @@ directory is boot.enroll.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dir != "" {
+				for _, flag := range []string{"output", "force", "comment", "no-passphrase", "passphrase-file"} {
+					if cmd.Flags().Changed(flag) {
+						return usageError{fmt.Errorf("--%s does not go with --secure-boot, which makes keys without a passphrase and replaces none", flag)}
+					}
+				}
 				return secureBootKeys(cmd, dir)
 			}
 			if open && pass.file != "" {

@@ -40,6 +40,16 @@ func TestKeygenMakesAPairAndLeavesThoseThatAreThere(t *testing.T) {
 	}
 }
 
+func TestKeygenForSecureBootTakesNoFlagOfTheOtherKeys(t *testing.T) {
+	for _, flag := range []string{"--force", "--no-passphrase", "--output=x.key"} {
+		dir := filepath.Join(t.TempDir(), "keys")
+		code, _, errs := veneer(t, "keygen", "--secure-boot", dir, flag)
+		if _, err := os.Stat(dir); code != exitUsage || !strings.Contains(errs, "does not go with --secure-boot") || err == nil {
+			t.Errorf("%s: veneer keygen = %d, %s, %v", flag, code, errs, err)
+		}
+	}
+}
+
 func TestKeygenSaysWhyItMakesNoKey(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string {

@@ -27,6 +27,7 @@ var packages = map[string]string{
 	"mkfs.fat":   "dosfstools",
 	"mmd":        "mtools",
 	"mcopy":      "mtools",
+	"mdir":       "mtools",
 	"syslinux":   "syslinux",
 	"qemu-img":   "qemu-utils",
 	"sbverify":   "sbsigntool",
@@ -47,8 +48,8 @@ func findTool(name string) (string, error) {
 	return "", fmt.Errorf("%s is missing: install the package %s (apt-get install %s): %w", name, packages[name], packages[name], errMissingTool)
 }
 
-// errMissingTool is in the error of a build that lacks a program.
-var errMissingTool = errors.New("a program that the build needs is not installed")
+// errMissingTool is in the error of what lacks a program.
+var errMissingTool = errors.New("a program that this needs is not installed")
 
 // command is a run of a program.
 type command struct {

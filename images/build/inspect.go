@@ -203,7 +203,7 @@ func DetectKind(path string) (Kind, error) {
 	if compression(head[:n]) != "" {
 		return KindInitramfs, nil
 	}
-	return "", fmt.Errorf("%s is neither a manifest, an image, an ext4 file system with a store, an ISO, an initramfs nor a kernel", path)
+	return "", fmt.Errorf("%s is neither a manifest, an image, an ext4 file system with a store, a disk, an ISO, a UKI, an initramfs nor a kernel", path)
 }
 
 // detect tells a kind by the first bytes, as far as they suffice.
@@ -232,5 +232,5 @@ func unreadable(path string, kind Kind) error {
 	case KindFileSystem:
 		return fmt.Errorf("%s is an ext4 file system: check the store in it with veneer verify --key KEY %s", path, path)
 	}
-	return fmt.Errorf("%s is a %s, which only the manifest of its build vouches for: veneer verify OUTPUT", path, kind)
+	return fmt.Errorf("%s: %s, which only the manifest of its build vouches for: veneer verify OUTPUT", path, kind)
 }

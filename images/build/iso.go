@@ -104,11 +104,11 @@ func (b *builder) makeISOESP(ctx context.Context, m images.Manifest, manifest []
 
 // isolinux stages what a BIOS starts. Kernel and initramfs have names that ISO 9660 itself knows: the loader reads no Rock Ridge.
 func (b *builder) isolinux(cmdline string) ([]placed, error) {
-	config := fmt.Sprintf("DEFAULT veneer\nPROMPT 0\nLABEL veneer\n  LINUX /boot/%s\n  INITRD /boot/initrd\n  APPEND %s\n", outKernel, cmdline)
+	config := fmt.Sprintf("DEFAULT veneer\nPROMPT 0\nLABEL veneer\n  LINUX /boot/%s\n  INITRD /%s\n  APPEND %s\n", outKernel, isoInitrd, cmdline)
 	if err := b.stage.write(isoConfig, []byte(config)); err != nil {
 		return nil, err
 	}
-	files := []placed{{"boot/" + outKernel, outKernel}, {"boot/initrd", outInitramfs}, {"isolinux/" + isoConfig, isoConfig}}
+	files := []placed{{"boot/" + outKernel, outKernel}, {isoInitrd, outInitramfs}, {"isolinux/" + isoConfig, isoConfig}}
 	for _, p := range []struct{ from, name, pkg string }{
 		{isoLoader, "isolinux.bin", "isolinux"}, {isoBootCode, "", "isolinux"}, {isoModule, "ldlinux.c32", "syslinux-common"},
 	} {

@@ -103,6 +103,11 @@ func TestAnISOIsHeldAgainstItsManifest(t *testing.T) {
 		}
 	}
 	whole := read(t, iso)
+	lone := filepath.Join(t.TempDir(), "lone.iso")
+	write(t, lone, string(whole))
+	if v, err := Verify(t.Context(), VerifySpec{Path: lone}); err != nil || v.Err() != nil || len(v.Keys) != 1 || !strings.Contains(v.KeysFrom, "the initramfs on the ISO") || len(v.Notes) != 0 {
+		t.Errorf("the ISO outside of its output: %v, %v, %+v", err, v.Err(), v)
+	}
 	var base []byte
 	for _, b := range files(t, filepath.Join(out, "images")) {
 		base = b

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -50,6 +51,9 @@ const stubRegister = 11
 // Predict computes what the boot of a build output leaves in the registers. Register 11 is there twice where an ISO has a UKI of its own.
 func Predict(ctx context.Context, dir string) (Prediction, error) {
 	p := Prediction{Registers: []Register{}, Notes: []string{}}
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return p, fmt.Errorf("%s is a file: name the directory of the build output, where the manifest is too", dir)
+	}
 	text, err := readSmall(filepath.Join(dir, images.ManifestName), images.MaxManifest)
 	if err != nil {
 		return p, err

@@ -79,6 +79,9 @@ func TestEachUKIOfAnOutputIsPredictedWhereverItLies(t *testing.T) {
 	if err != nil || len(got.Registers) != 2 || own == iso || got.Registers[0].SHA256 != own || got.Registers[1].SHA256 != iso {
 		t.Errorf("with a disk: %+v, %v; want %s and %s", got, err, own, iso)
 	}
+	if _, err := Predict(t.Context(), filepath.Join(out, outDisk)); err == nil || !strings.Contains(err.Error(), "name the directory") {
+		t.Errorf("of a file: %v", err)
+	}
 	out = newProject(t, "").build(t, nil)
 	if got, err = Predict(t.Context(), out); err == nil || !strings.Contains(err.Error(), "nothing can be predicted") {
 		t.Errorf("nothing is predicted: %+v, %v", got, err)

@@ -96,6 +96,9 @@ func Verify(ctx context.Context, spec VerifySpec) (Verification, error) {
 	default:
 		return Verification{}, unreadable(spec.Path, kind)
 	}
+	if err == nil && len(v.spec.Certs) > 0 && !v.signatures {
+		v.add("signature for Secure Boot", "", errors.New("there is no UKI here that could be signed: leave --cert out, or name what has one"))
+	}
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -106,6 +109,7 @@ type verifier struct {
 	Verification
 	spec        VerifySpec
 	done, total int64 // bytes
+	signatures  bool  // one of a UKI was looked at
 }
 
 func (v *verifier) add(what, detail string, err error) {

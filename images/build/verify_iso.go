@@ -19,12 +19,12 @@ import (
 // isoPartition is the name that xorriso gives the EFI system partition.
 const isoPartition = "Appended2"
 
+// isoInitrd is where a BIOS finds the initramfs.
+const isoInitrd = "boot/initrd"
+
 // isoAlone checks an ISO by itself: the store in it, and that what firmware starts is what its manifest names. The keys are those that
-// were given, or of the initramfs beside it in a build output.
+// were given, of the initramfs beside it in a build output, or of the one in it.
 func (v *verifier) isoAlone(ctx context.Context, file string) error {
-	if _, err := os.Lstat(filepath.Join(filepath.Dir(file), initramfsFile)); err != nil && v.spec.Keys == nil {
-		return fmt.Errorf("%s: %w", file, errNoKeys)
-	}
 	in, err := openISO(ctx, file)
 	if err != nil {
 		return err
@@ -34,7 +34,11 @@ func (v *verifier) isoAlone(ctx context.Context, file string) error {
 	if _, err := in.Stat(path.Dir(images.DeploymentPath("1"))); err != nil {
 		return fmt.Errorf("%s is an ISO without a store: there is no directory /%s/%s in it", file, storeDir, path.Dir(images.DeploymentPath("1")))
 	}
-	v.trust(filepath.Dir(file))
+	if v.spec.Keys == nil && !exists(filepath.Join(filepath.Dir(file), initramfsFile)) {
+		v.trustISO(ctx, in)
+	} else {
+		v.trust(filepath.Dir(file))
+	}
 	if err := v.deployments(ctx, in); err != nil {
 		return err
 	}
@@ -45,6 +49,29 @@ func (v *verifier) isoAlone(ctx context.Context, file string) error {
 	v.Notes = v.Notes[:len(v.Notes)-1] // that kernel and initramfs lie elsewhere: here they do not
 	v.isoBoots(ctx, filepath.Base(file), in, man)
 	return nil
+}
+
+// trustISO trusts the keys of the initramfs in an ISO.
+func (v *verifier) trustISO(ctx context.Context, in *iso) {
+	v.KeysFrom = "the initramfs on the ISO; this shows that the ISO fits together, not who made it: give --key to check that"
+	root := *in
+	root.dir = "."
+	archive, err := readIn(&root, isoInitrd, maxUKI)
+	if errors.Is(err, fs.ErrNotExist) {
+		var program []byte
+		if program, err = ukiOfISO(ctx, in.f.Name()); err == nil && program == nil {
+			err = errors.New("the ISO has no initramfs; give a key with --key")
+		}
+		if err == nil {
+			archive, err = sectionOf(program, ".initrd")
+		}
+	}
+	if err == nil {
+		v.Keys, err = keysOf(archive)
+	}
+	if err != nil {
+		v.add("trusted keys", "", err)
+	}
 }
 
 // manifestIn reads the manifest of the default deployment.
@@ -111,7 +138,7 @@ func (v *verifier) isoBoots(ctx context.Context, what string, in *iso, man image
 	root := *in
 	root.dir = "."
 	found := 0
-	for name, want := range map[string]images.File{"boot/" + outKernel: man.Kernel.File, "boot/initrd": man.Initramfs} {
+	for name, want := range map[string]images.File{"boot/" + outKernel: man.Kernel.File, isoInitrd: man.Initramfs} {
 		f, err := root.Open(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

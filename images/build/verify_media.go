@@ -60,6 +60,7 @@ func (v *verifier) signedBy(ctx context.Context, what string, program []byte) {
 	if len(v.spec.Certs) == 0 {
 		return
 	}
+	v.signatures = true
 	by, err := sbverify(ctx, program, v.spec.Certs)
 	v.add(what+", signature", "for Secure Boot, by "+by, err)
 }

@@ -268,6 +268,13 @@ func TestVerifyOfAStoreFindsWhatTheInitWouldStumbleOn(t *testing.T) {
 	}
 }
 
+func TestACertificateWithNothingToHoldItAgainstIsBad(t *testing.T) {
+	v, err := Verify(t.Context(), VerifySpec{Path: newOutput(t).dir, Certs: []string{"db.crt"}})
+	if err != nil || v.Err() == nil || !strings.HasPrefix(v.Err().Error(), "signature for Secure Boot: there is no UKI here") {
+		t.Errorf("Verify = %v, %v", err, v.Err())
+	}
+}
+
 func TestVerifySaysWhatItCannotRead(t *testing.T) {
 	dir := t.TempDir()
 	disk, ext4, noise := filepath.Join(dir, "disk"), filepath.Join(dir, "ext4"), filepath.Join(dir, "noise")
