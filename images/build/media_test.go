@@ -197,6 +197,9 @@ func TestADiskOfLargeSectorsIsTakenByOtherTools(t *testing.T) {
 		if said, err := exec.Command("/usr/sbin/sfdisk", "--verify", device).CombinedOutput(); err != nil || !strings.Contains(string(said), "No errors") {
 			t.Errorf("sfdisk: %v %s", err, said)
 		}
+		if v, err := Verify(t.Context(), VerifySpec{Path: device}); err != nil || v.Err() != nil || v.Kind != KindDisk {
+			t.Errorf("the disk as a device: %v, %v, %+v", err, v.Err(), v)
+		}
 		if err := exec.Command("losetup", "-d", device).Run(); err != nil {
 			t.Errorf("losetup -d: %v", err)
 		}

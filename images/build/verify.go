@@ -270,15 +270,26 @@ func (v *verifier) progressFrom(start int64) func(done, total int64) {
 	return func(done, _ int64) { v.spec.Progress(start+done, max(v.total, start+done)) }
 }
 
-// openRegular opens a file to read it, and no device or fifo that would not end.
+// openRegular opens a file or a disk to read it, and no fifo or terminal that would not end.
 func openRegular(path string) (*os.File, int64, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, 0, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%s: not a regular file", path)
+	block := info.Mode().Type() == os.ModeDevice // without ModeCharDevice
+	if !info.Mode().IsRegular() && !block {
+		return nil, 0, fmt.Errorf("%s: neither a regular file nor a disk", path)
 	}
 	f, err := os.Open(path)
-	return f, info.Size(), err
+	if err != nil || !block {
+		return f, info.Size(), err
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, size, nil
 }

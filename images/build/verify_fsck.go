@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -38,15 +37,11 @@ func (v *verifier) fsck(ctx context.Context, image, what string) {
 func wholeExt4(image string) error {
 	file, offset, _ := strings.Cut(image, "?offset=")
 	start, _ := strconv.ParseInt(offset, 10, 64) // as at() wrote it; none is 0
-	f, err := os.Open(file)
+	f, size, err := openRegular(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
 	super := make([]byte, 1024)
 	if _, err := f.ReadAt(super, start+1024); err != nil {
 		return fmt.Errorf("%s: ext4 superblock: %w", image, err)
@@ -58,7 +53,7 @@ func wholeExt4(image string) error {
 		blocks |= field(blocksHigh) << 32
 	}
 	over, want := bits.Mul64(blocks, 1024<<min(log, 6))
-	if have := uint64(max(info.Size()-start, 0)); over > 0 || want > have {
+	if have := uint64(max(size-start, 0)); over > 0 || want > have {
 		return fmt.Errorf("%s was cut off: its file system has %d blocks of %d bytes, and there are %d bytes: copy it again", image, blocks, 1024<<min(log, 6), have)
 	}
 	return nil
