@@ -20,11 +20,11 @@ func verifyCommand() *cobra.Command {
 		asJSON bool
 	)
 	cmd := &cobra.Command{
-		Use:   "verify [out/ | STORE | STORE.img | DISK | UKI | MANIFEST | IMAGE]",
+		Use:   "verify [out/ | STORE | STORE.img | DISK | ISO | UKI | MANIFEST | IMAGE]",
 		Short: "Check signature, digests and every block",
-		Long: `Check a build output, a store, a store in an ext4 image, a disk (raw, qcow2 or zstd), a manifest or an image: the signature, the
-digests of kernel and initramfs, and every block of every image; of a UKI, that its parts fit together. Nothing is mounted. Everything that is wrong is listed; the exit code is 1
-then.
+		Long: `Check a build output, a store, a store in an ext4 image, a disk (raw, qcow2 or zstd, or the device that
+it was written to), an ISO, a manifest or an image: the signature, the digests of kernel and initramfs, and every block of every image; of
+a UKI, that its parts fit together. Nothing is mounted. Everything that is wrong is listed; the exit code is 1 then.
 
 Without --key the keys that the initramfs of the output trusts are used. That shows that the output would boot, not who
 made it: whoever can replace the manifest there can replace the initramfs too.`,
