@@ -218,7 +218,12 @@ func TestWhatDoesNotFitIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		"a partition without asking": {make([]byte, 512), mib, Target{Path: "/dev/sdx1", Disk: "sdx", Size: mib, Sector: 512}, "give --partition"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := Spec{Image: &plain{size: c.size, head: c.head}, Target: c.target}.Check()
+			f, err := os.Open(os.DevNull)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			err = Spec{Image: &plain{f, c.size, c.head}, Target: c.target}.Check()
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("Check() = %v, want %q", err, c.want)
 			}
@@ -381,6 +386,63 @@ func TestAFileIsWrittenWithoutADevice(t *testing.T) {
 	if !bytes.Equal(read(t, to), read(t, img)) {
 		t.Error("the file is not the image")
 	}
+}
+
+func TestAnImageIsNotWrittenOverItself(t *testing.T) {
+	img := image(t, 10*mib)
+	before := read(t, img)
+	dir := t.TempDir()
+	soft, hard := filepath.Join(dir, "soft"), filepath.Join(filepath.Dir(img), "hard")
+	if err := errors.Join(os.Symlink(img, soft), os.Link(img, hard)); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(name string, s Spec, want string) {
+		t.Helper()
+		if err := Write(t.Context(), s); err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, ErrIncomplete) {
+			t.Errorf("%s: Write() = %v, want %q", name, err, want)
+		}
+		if !bytes.Equal(read(t, img), before) {
+			t.Fatalf("%s: the image was written to", name)
+		}
+	}
+	opened, err := Open(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	for _, path := range []string{img, soft, hard} {
+		refused(path, Spec{Image: opened, Target: Target{Path: path, File: true}}, "is the image itself")
+		refused(path+" with a state", Spec{Image: opened, Target: Target{Path: path, File: true}, KeepState: true}, "is the image itself")
+	}
+	on := func(path string) string {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		d, err := images.AttachWritable(f, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return d.Path
+	}
+	if os.Getuid() != 0 {
+		t.Skip("loop devices take root: sudo go test")
+	}
+	dev := on(hard)
+	refused("a loop device", spec(t, img, dev), "goes into the image itself")
+	refused("a loop device on a loop device", spec(t, img, on(dev)), "goes into the image itself")
+	// The kernel knows the file by its number when the name that it was attached by is gone.
+	if err := os.Remove(hard); err != nil {
+		t.Fatal(err)
+	}
+	refused("a loop device by a name that is gone", spec(t, img, dev), "goes into the image itself")
 }
 
 func TestWhatIsNoDiskIsNamedWithItsRemedy(t *testing.T) {

@@ -12,7 +12,8 @@ import (
 type Image interface {
 	io.ReadCloser
 	Size() int64
-	Head() []byte // its first bytes, headSize at most; reading begins with them all the same
+	Head() []byte               // its first bytes, headSize at most; reading begins with them all the same
+	Stat() (os.FileInfo, error) // of the file that it is read from
 }
 
 // headSize is more than any partition table takes, and where partitions begin.

@@ -47,7 +47,7 @@ func (s Spec) Check() error {
 	if t.Disk != "" && !s.Partition {
 		errs = append(errs, fmt.Errorf("%s is a partition of /dev/%s: name the disk, or give --partition if a partition is meant", t.Path, t.Disk))
 	}
-	errs = append(errs, checkFit(s.Image.Head(), s.Image.Size(), t))
+	errs = append(errs, s.checkSource(), checkFit(s.Image.Head(), s.Image.Size(), t))
 	if s.KeepState {
 		_, err := s.kept()
 		errs = append(errs, err)
