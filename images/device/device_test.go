@@ -388,6 +388,46 @@ func TestAFileIsWrittenWithoutADevice(t *testing.T) {
 	}
 }
 
+func TestAnImageThatIsCutOffOrBentIsRefused(t *testing.T) {
+	whole := read(t, image(t, 10*mib))
+	iso := make([]byte, 64<<10)
+	copy(iso[32768:], "\x01CD001")
+	iso[32768+80], iso[32768+129] = 32, 8 // 32 blocks of 2048 bytes
+	bent := func(at int) []byte { b := bytes.Clone(whole); b[at] ^= 1; return b }
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		content []byte
+		want    string
+	}{
+		"a whole disk":                       {whole, ""},
+		"a whole ISO":                        {iso, ""},
+		"a whole disk, packed":               {z.EncodeAll(whole, nil), ""},
+		"a disk without its last sector":     {whole[:len(whole)-512], "it is a part of an image"},
+		"half a disk":                        {whole[:len(whole)/2], "it is a part of an image"},
+		"half a disk, packed":                {z.EncodeAll(whole[:len(whole)/2], nil), "it is a part of an image"},
+		"half an ISO":                        {iso[:48<<10], "it is a part of an image"},
+		"a table with a bit turned":          {bent(512 + 40), "checksum"},
+		"a table with a size that cannot be": {bent(512 + 15), "cannot have"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "image")
+			if err := os.WriteFile(path, c.content, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			i, err := Open(path)
+			if err == nil {
+				i.Close()
+			}
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Open() = %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
 func TestAnImageIsNotWrittenOverItself(t *testing.T) {
 	img := image(t, 10*mib)
 	before := read(t, img)
