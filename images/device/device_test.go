@@ -386,6 +386,20 @@ func TestAFileIsWrittenWithoutADevice(t *testing.T) {
 	if !bytes.Equal(read(t, to), read(t, img)) {
 		t.Error("the file is not the image")
 	}
+	// One that was there before is nobody's to remove.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	again, err := Open(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if err := Write(ctx, Spec{Image: again, Target: Target{Path: to, File: true}}); !errors.Is(err, ErrIncomplete) {
+		t.Errorf("Write() over a file = %v, want that it is incomplete", err)
+	}
+	if _, err := os.Stat(to); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAnImageThatIsCutOffOrBentIsRefused(t *testing.T) {
@@ -530,6 +544,9 @@ func TestACompressedImageIsWrittenAsWhatItHolds(t *testing.T) {
 		if err == nil {
 			err = Write(t.Context(), Spec{Image: image, Target: Target{Path: filepath.Join(dir, "of "+name), File: true}})
 			image.Close()
+			if _, serr := os.Stat(filepath.Join(dir, "of "+name)); !errors.Is(serr, os.ErrNotExist) || errors.Is(err, ErrIncomplete) {
+				t.Errorf("%s: a part of it is left: %v; %v", name, serr, err)
+			}
 		}
 		if err == nil || !strings.Contains(err.Error(), "copy it again") {
 			t.Errorf("%s: %v", name, err)

@@ -64,16 +64,20 @@ func (s Spec) Check() error {
 //   - it is read back from the device and compared
 //   - the kernel reads the table
 //
-// The error wraps ErrIncomplete when something was written and not all of it.
+// The error wraps ErrIncomplete when something was written and not all of it. A file that was made for it is removed then.
 func Write(ctx context.Context, s Spec) (err error) {
 	if err := s.Check(); err != nil {
 		return err
 	}
 	flags := os.O_RDWR | unix.O_CLOEXEC | unix.O_EXCL
 	if s.Target.File {
-		flags = os.O_RDWR | unix.O_CLOEXEC | os.O_CREATE
+		flags = os.O_RDWR | unix.O_CLOEXEC
 	}
-	f, err := os.OpenFile(s.Target.Path, flags, 0o644)
+	f, err := os.OpenFile(s.Target.Path, flags, 0)
+	made := s.Target.File && errors.Is(err, os.ErrNotExist)
+	if made {
+		f, err = os.OpenFile(s.Target.Path, flags|os.O_CREATE|os.O_EXCL, 0o644)
+	}
 	if errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("%s is in use by the kernel, which does not say for what (a file system of several devices, or another program that writes to it): %w", s.Target.Path, err)
 	}
@@ -90,6 +94,9 @@ func Write(ctx context.Context, s Spec) (err error) {
 	}
 	w := writer{f: f, s: s, ctx: ctx}
 	if err := w.write(); err != nil {
+		if made {
+			return errors.Join(fmt.Errorf("write to %s: %w; the part of it is removed", s.Target.Path, err), os.Remove(s.Target.Path))
+		}
 		return fmt.Errorf("write to %s: %w; %w", s.Target.Path, err, ErrIncomplete)
 	}
 	if !s.NoVerify {
