@@ -34,7 +34,8 @@ func writeCommand() *cobra.Command {
 
 A device is refused that is in use (mounted, swapped to, part of LVM, of a RAID or of anything else that is stacked on it), that the
 running system is on, that is read-only, too small, or has other sectors than the image. On a terminal the name of the device has to be
-typed; elsewhere it takes --yes. So it is with --file, where the file is there already. Until all of the image is on the device nothing can be started from it.`,
+typed, and so has that of a file which is there already (--file); without a terminal it takes --yes. Until all of the image is on the
+device nothing can be started from it.`,
 		Example: `  veneer write out/disk.iso /dev/sdb
   veneer write --dry-run out/disk.img /dev/sdb
   veneer write --yes --keep-state out/disk.iso /dev/sdb`,

@@ -1,3 +1,5 @@
+//go:build !onboard
+
 package main
 
 import (
