@@ -1,8 +1,10 @@
 package device
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -84,4 +86,18 @@ func (s Spec) checkSource() error {
 		}
 	}
 	return nil
+}
+
+// errItself is told of by what happened, where the kernel could not be asked: a network block device, a loop device below an overlay. Nothing is lost.
+var errItself = errors.New("what is written there goes into the image itself: it was put back as it was; name another device")
+
+// clearedSource reports whether the clearing of the target has cleared the image.
+func (s Spec) clearedSource() bool {
+	file, ok := s.Image.(io.ReaderAt)
+	if !ok {
+		return false // what is packed does not fit its own device, and a read of it will fail
+	}
+	now := make([]byte, len(s.Image.Head()))
+	_, err := file.ReadAt(now, 0)
+	return err == nil && !bytes.Equal(now, s.Image.Head()) && bytes.Equal(now, make([]byte, len(now)))
 }

@@ -499,6 +499,33 @@ func TestAnImageIsNotWrittenOverItself(t *testing.T) {
 	refused("a loop device by a name that is gone", spec(t, img, dev), "goes into the image itself")
 }
 
+func TestAnImageThatTurnsOutToBeBehindTheDeviceIsPutBack(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("loop devices take root: sudo go test")
+	}
+	dir := t.TempDir()
+	run(t, "mount", "-t", "tmpfs", "tmpfs", dir)
+	t.Cleanup(func() { run(t, "umount", dir) })
+	for _, name := range []string{"lower", "upper", "work", "merged"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dev := loop(t, filepath.Join(dir, "upper"), 10*mib) // on upper/device
+	run(t, "cp", image(t, 10*mib), filepath.Join(dir, "upper/device"))
+	run(t, "mount", "-t", "overlay", "-o", "lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work", "overlay", dir+"/merged")
+	t.Cleanup(func() { run(t, "umount", dir+"/merged") })
+	img := filepath.Join(dir, "merged/device")
+	before := read(t, img)
+	err := Write(t.Context(), spec(t, img, dev))
+	if err == nil || errors.Is(err, ErrIncomplete) || !errors.Is(err, errItself) {
+		t.Errorf("Write() = %v, want %v", err, errItself)
+	}
+	if !bytes.Equal(read(t, img), before) {
+		t.Error("the image is not what it was")
+	}
+}
+
 func TestWhatIsNoDiskIsNamedWithItsRemedy(t *testing.T) {
 	for content, want := range map[string]string{"QFI\xfb" + strings.Repeat("x", 508): "qemu-img convert", "\x28\xb5\x2f\xfd" + strings.Repeat("x", 508): "zstd", "x": "no whole number of sectors", "": "no whole number"} {
 		path := filepath.Join(t.TempDir(), "image")

@@ -93,7 +93,11 @@ func Write(ctx context.Context, s Spec) (err error) {
 		return fmt.Errorf("%s is another device than a moment ago: look again", s.Target.Path)
 	}
 	w := writer{f: f, s: s, ctx: ctx}
-	if err := w.write(); err != nil {
+	err = w.write()
+	if errors.Is(err, errItself) {
+		return fmt.Errorf("write to %s: %w", s.Target.Path, err)
+	}
+	if err != nil {
 		if made {
 			return errors.Join(fmt.Errorf("write to %s: %w; the part of it is removed", s.Target.Path, err), os.Remove(s.Target.Path))
 		}
@@ -134,6 +138,12 @@ func (w *writer) write() error {
 	}
 	if err := w.f.Sync(); err != nil {
 		return err
+	}
+	if !w.s.KeepState && w.s.clearedSource() {
+		if err := errors.Join(w.put(w.s.Image.Head(), 0), w.f.Sync()); err != nil {
+			return err
+		}
+		return errItself
 	}
 	var first []byte
 	for at := int64(0); at < size; at += chunk {
