@@ -37,7 +37,7 @@ func onStick(t *testing.T, image string, size int64) string {
 
 func writeTo(t *testing.T, stick, image string, flags ...string) {
 	t.Helper()
-	must(t, "", command(t), append([]string{"write", "--file", image, stick}, flags...)...)
+	must(t, "", command(t), append([]string{"write", "--yes", "--file", image, stick}, flags...)...)
 }
 
 func TestAnISOBootsAsACDAndAsAStickFromUEFIAndFromABIOS(t *testing.T) {

@@ -146,7 +146,7 @@ func makePlan(ctx context.Context, defaults, cmdline string, manifest []byte, ra
 	}
 	m := &paper.Machine{Manifest: manifest, Serial: serial, Wait: settings.Config.Wait, RAM: ram, Say: say, Foreign: settings.Config.Foreign, ISO: settings.Config.Medium.Path}
 	env := stage.Env{Settings: settings, Paper: true, RAM: ram}
-	if variant != localVariant && (variant != "" || settings.Config.Larger != "" || settings.Config.Foreign != nil || settings.Config.Root.Device.Kind != "") {
+	if variant != localVariant && (variant != "" || settings.Config.Larger != "" || settings.Config.Networked != "" || settings.Config.Foreign != nil || settings.Config.Root.Device.Kind != "") {
 		env.Variant = planVariant(m, variant)
 	}
 	root, err := stage.Boot(ctx, r, m, env)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,7 +34,8 @@ func writeCommand() *cobra.Command {
 
 A device is refused that is in use (mounted, swapped to, part of LVM, of a RAID or of anything else that is stacked on it), that the
 running system is on, that is read-only, too small, or has other sectors than the image. On a terminal the name of the device has to be
-typed; elsewhere it takes --yes. Until all of the image is on the device nothing can be started from it.`,
+typed, and so has that of a file which is there already (--file); without a terminal it takes --yes. Until all of the image is on the
+device nothing can be started from it.`,
 		Example: `  veneer write out/disk.iso /dev/sdb
   veneer write --dry-run out/disk.img /dev/sdb
   veneer write --yes --keep-state out/disk.iso /dev/sdb`,
@@ -83,8 +85,13 @@ func (f writeFlags) run(cmd *cobra.Command, image, path string) (err error) {
 	if against != nil || f.dryRun {
 		return against
 	}
-	if !f.yes && !f.file {
-		if err := askForName(cmd, spec.Target.Name); err != nil {
+	if _, err := os.Lstat(path); !f.yes && (!f.file || err == nil) { // a file that is not there is no loss
+		name := spec.Target.Name
+		if f.file {
+			name = filepath.Base(path)
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s is there already\n", path)
+		}
+		if err := askForName(cmd, name); err != nil {
 			return err
 		}
 	}
@@ -110,14 +117,18 @@ func (f writeFlags) run(cmd *cobra.Command, image, path string) (err error) {
 		return err
 	}
 	progress.Finish("%s", build.FormatBytes(img.Size()))
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s is written; it can be taken out\n", path)
+	done := "is written; it can be taken out"
+	if f.file {
+		done = "is written"
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s %s\n", path, done)
 	return nil
 }
 
 // askForName has the name of the device typed: a "y" is typed too easily.
 func askForName(cmd *cobra.Command, name string) error {
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return usageError{errors.New("there is no terminal to ask on: give --yes if this is the right device")}
+		return usageError{errors.New("there is no terminal to ask on: give --yes if all that is there now may be lost")}
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "All of it is lost. Type %s to write to it: ", name)
 	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')

@@ -221,10 +221,11 @@ func (c Config) variant() initramfs.Variant {
 	if c.Variant != "" {
 		return c.Variant
 	}
-	if c.has(OutputNetboot) {
+	line := c.asked()
+	if c.has(OutputNetboot) || line.Networked != "" {
 		return initramfs.Net
 	}
-	if c.has(OutputISO) || c.wantsLive() || len(c.Pins) > 0 {
+	if c.has(OutputISO) || line.Larger != "" || c.wantsLive() || len(c.Pins) > 0 {
 		return initramfs.Live
 	}
 	return initramfs.Local

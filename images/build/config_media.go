@@ -92,6 +92,38 @@ func (c *Config) freeRoom() int64 {
 	return stateBytes
 }
 
+// asked is what boot.cmdline says, as far as it can be read.
+func (c *Config) asked() boot.Config {
+	line, _ := boot.ParseCmdline(boot.Config{}, c.Boot.Cmdline)
+	return line
+}
+
+// checkCmdline holds boot.cmdline against the initramfs of the same build: where Secure Boot is on there is no other line to boot by.
+func (c *Config) checkCmdline(bad func(key, format string, args ...any)) {
+	const key = "boot.cmdline"
+	line, err := boot.ParseCmdline(boot.Config{}, c.Boot.Cmdline)
+	if err != nil {
+		bad(key, "%w", err)
+	}
+	if c.variant() == initramfs.Net {
+		if _, err := network.Parse(line.Network); err != nil {
+			bad(key, "%w", err)
+		}
+	}
+	if line.Larger != "" && c.variant() == initramfs.Local {
+		bad(key, "%s: the init of variant local cannot do that; leave variant out, or say live", line.Larger)
+	}
+	if line.Networked != "" && c.variant() != initramfs.Net {
+		bad(key, "%s: only the init of variant net can do that", line.Networked)
+	}
+	if line.Unverified && !c.AllowUnsigned {
+		bad(key, "veneer.verify=none: needs allow-unsigned = true")
+	}
+	if (line.OnFail == boot.Shell || line.Break != "") && !c.RescueShell {
+		bad(key, "veneer.on-fail=shell and veneer.break= need rescue-shell = true")
+	}
+}
+
 func (c *Config) checkMedia(bad func(key, format string, args ...any)) {
 	for i, o := range c.Outputs {
 		key := fmt.Sprintf("outputs[%d]", i)
@@ -100,8 +132,12 @@ func (c *Config) checkMedia(bad func(key, format string, args ...any)) {
 		}
 	}
 	b := c.Boot
-	if _, err := boot.ParseCmdline(boot.Config{}, b.Cmdline); err != nil {
-		bad("boot.cmdline", "%w", err)
+	c.checkCmdline(bad)
+	if (c.has(OutputISO) || c.has(OutputNetboot)) && boot.PlaceKind(c.State.Place) == boot.StateInStore && boot.Missing(c.State.Missing) != boot.MissingEphemeral {
+		bad("state.place", "an ISO and a server cannot be written to: name a device, or say missing = \"ephemeral\"")
+	}
+	if label := c.label(); len(label) > maxLabel && (c.has(OutputStore) || c.makesDisk()) {
+		bad("store", "label %q is longer than the %d bytes that the file system of the store has for it", label, maxLabel)
 	}
 	if len(b.Cmdline) > maxCmdline {
 		bad("boot.cmdline", "%d bytes are more than the %d that a kernel takes", len(b.Cmdline), maxCmdline)

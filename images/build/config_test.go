@@ -91,6 +91,13 @@ func TestEachMistakeIsReportedWithItsLine(t *testing.T) {
 		{"what nobody looks for", smallest + "[identity]\nstrict = true\nallow = [\"passwords\", \"faces\"]\n", `f:7: identity.allow[1]: "faces" is none of what is looked for: credential-secret, `},
 		{"a key spelt otherwise", smallest + "[root]\nSize = \"1G\"\n", `f:6: unknown key root.Size: keys are in lower case`},
 		{"a layer without a source", smallest + "layers = [{name = \"a\"}]\n", `f:5: layers[0].source: missing`},
+		{"a line that asks a smaller init for more", smallest + "variant = \"local\"\nboot.cmdline = \"veneer.toram\"\n", `f:6: boot.cmdline: veneer.toram`},
+		{"a line for a network that is not there", smallest + "variant = \"live\"\nboot.cmdline = \"veneer.url=http://h/\"\n", `f:6: boot.cmdline: veneer.url`},
+		{"a line without verification", smallest + "boot.cmdline = \"veneer.verify=none\"\n", `f:5: boot.cmdline: veneer.verify=none: needs allow-unsigned`},
+		{"a line with a shell that is not there", smallest + "boot.cmdline = \"veneer.on-fail=shell\"\n", `f:5: boot.cmdline: veneer.on-fail=shell`},
+		{"a line with an address that is none", smallest + "outputs = [\"netboot\"]\nboot.cmdline = \"ip=junk\"\n", `f:6: boot.cmdline: `},
+		{"a state on an ISO", smallest + "outputs = [\"iso\"]\nstate.place = \"store\"\n", `f:6: state.place: an ISO and a server cannot be written to`},
+		{"a label that ext4 has no room for", smallest + "store = \"LABEL=ABCDEFGHIJKLMNOPQ\"\n", `f:5: store: label`},
 		{"two layers of one name", smallest + "[[layers]]\nname = \"a\"\nsource = \"x\"\n[[layers]]\nname = \"a\"\nsource = \"y\"\n", `f:9: layers[1].name: "a" is taken`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -227,5 +234,15 @@ func TestAConfigThatIsNotThereNamesTheFlag(t *testing.T) {
 	_, err := Load(filepath.Join(t.TempDir(), "veneer.toml"))
 	if !os.IsNotExist(err) && (err == nil || !strings.Contains(err.Error(), "-f")) {
 		t.Errorf("Load() = %v", err)
+	}
+}
+
+func TestTheLineOfTheKernelRaisesTheVariantAndTheStoreNamesItsFileSystem(t *testing.T) {
+	c, err := ParseConfig("f", []byte(smallest+"store = \"LABEL=MYSTORE\"\nboot.cmdline = \"veneer.toram\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.variant() != "live" || c.label() != "MYSTORE" {
+		t.Errorf("variant %s, label %s", c.variant(), c.label())
 	}
 }

@@ -56,7 +56,7 @@ func (b *builder) makeISO(ctx context.Context, m images.Manifest, manifest []byt
 		}
 		files = append(files, found...)
 	}
-	at := b.newest().UTC().Format("20060102150405") + "00"
+	at := isoFileDate(b.newest())
 	argv := []string{b.tools["xorriso"], "-no_rc", "-as", "mkisofs", "-quiet", "-iso-level", "3", "-full-iso9660-filenames", "-rational-rock",
 		"-volid", isoLabel(m.Name), "-preparer", "veneer " + boot.Version, "--modification-date=" + date, "--set_all_file_dates", at,
 		"-no-pad", "-partition_cyl_align", "off", "-partition_offset", "16",
@@ -149,6 +149,11 @@ func isoDate(newest time.Time, manifest []byte) string {
 	sum := sha256.Sum256(append([]byte("iso date\n"), manifest...))
 	n := binary.LittleEndian.Uint64(sum[:]) % day
 	return fmt.Sprintf("%s%02d%02d%02d%02d", newest.UTC().Format("20060102"), n/360000, n/6000%60, n/100%60, n%100)
+}
+
+// isoFileDate is the date of the files on an ISO. xorriso takes the second 0 for no date, and puts in the time of the build.
+func isoFileDate(newest time.Time) string {
+	return time.Unix(max(1, newest.Unix()), 0).UTC().Format("20060102150405") + "00"
 }
 
 // isoUUID spells a date as udev and blkid spell the UUID.

@@ -82,6 +82,16 @@ func TestAnISOIsTakenByOtherToolsAndIsTheSameEachTime(t *testing.T) {
 	}
 }
 
+func TestAnISOOfTheBeginningOfTimeIsTheSameEachTime(t *testing.T) {
+	p := isoProject(t, "firmware = [\"bios\"]\n")
+	epoch := func(s *Spec) { s.Epoch = new(time.Time); *s.Epoch = time.Unix(0, 0) }
+	one := read(t, filepath.Join(p.build(t, epoch), outISO))
+	time.Sleep(1100 * time.Millisecond) // a second is what a date on an ISO tells
+	if two := read(t, filepath.Join(p.build(t, epoch), outISO)); !bytes.Equal(one, two) {
+		t.Error("the ISO differs from build to build")
+	}
+}
+
 func TestAnISOIsHeldAgainstItsManifest(t *testing.T) {
 	p := isoProject(t, "")
 	out := p.build(t, nil)

@@ -67,9 +67,6 @@ func (b *builder) initramfs() initramfs.Spec {
 	if c.Wait != "" {
 		defaults = append(defaults, "veneer.wait="+c.Wait)
 	}
-	if c.Boot.URL != "" {
-		defaults = append(defaults, "veneer.url="+c.Boot.URL)
-	}
 	for _, said := range c.liveDefaults() {
 		defaults = append(defaults, said.word)
 	}

@@ -45,7 +45,7 @@ func (b *builder) writeOutputs(ctx context.Context, m images.Manifest, manifest 
 		return nil, fmt.Errorf("boot.firmware: %s machines have no BIOS, and the kernel is for one", m.Architecture)
 	}
 	netUKI := c.has(OutputNetboot) && c.Boot.URL != "" && c.boots(FirmwareUEFI, m.Architecture)
-	uefi := c.has(OutputUKI) || netUKI || c.makesDisk() && c.boots(FirmwareUEFI, m.Architecture)
+	uefi := c.has(OutputUKI) || c.makesDisk() && c.boots(FirmwareUEFI, m.Architecture)
 	if err := b.stage.write(defaultFile, []byte(firstSerial+"\n")); err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (b *builder) writeOutputs(ctx context.Context, m images.Manifest, manifest 
 }
 
 func (b *builder) makeStore(ctx context.Context, m images.Manifest, manifest []byte) error {
-	return makeStore(ctx, b.tools, b.stage.dir, placedFiles(m, b.signer != nil), manifest, b.spec.Config.stateRoom(), b.newest())
+	return makeStore(ctx, b.tools, b.stage.dir, b.spec.Config.label(), placedFiles(m, b.signer != nil), manifest, b.spec.Config.stateRoom(), b.newest())
 }
 
 // makeUKI stages a UKI, signed if there is a key.

@@ -15,18 +15,21 @@ import (
 const (
 	outNetboot = "netboot"
 	scriptFile = "boot.ipxe"
+	netbootUKI = "uki-netboot.efi" // staged only
 )
 
 // makeNetboot stages the directory. Its files share their content with those of the output.
 func (b *builder) makeNetboot(m images.Manifest, uki bool) error {
 	files := []placed{{outKernel, outKernel}, {outInitramfs, outInitramfs}}
 	if uki {
-		files = append(files, placed{outUKI, outUKI})
+		// Of its own: no other output is to look for a server.
+		c := b.spec.Config.Boot
+		if err := b.makeUKI(m, netbootUKI, strings.TrimSpace("veneer.url="+c.URL+" "+c.Cmdline)); err != nil {
+			return err
+		}
+		files = append(files, placed{outUKI, netbootUKI})
 	}
 	files = append(files, placedFiles(m, b.signer != nil)...)
-	if err := writeMissing(b.stage, defaultFile, []byte(firstSerial+"\n")); err != nil {
-		return err
-	}
 	for _, f := range files {
 		to := b.stage.path(filepath.Join(outNetboot, strings.TrimPrefix(f.name, "veneer/")))
 		if err := makeServed(b.stage.path(outNetboot), filepath.Dir(to)); err != nil {
@@ -50,14 +53,6 @@ func makeServed(root, dir string) error {
 		}
 	}
 	return nil
-}
-
-// writeMissing stages a file that another output may have staged.
-func writeMissing(s *stage, name string, content []byte) error {
-	if _, err := os.Lstat(s.path(name)); err == nil {
-		return nil
-	}
-	return s.write(name, content)
 }
 
 // ipxeScript boots the directory that it lies in.

@@ -15,8 +15,19 @@ import (
 	"veneer/images"
 )
 
-// storeLabel is the label of the file system that the output "store" is.
+// storeLabel is the label of the file system that the output "store" is, unless the key "store" names another.
 const storeLabel = "VENEER"
+
+// maxLabel is what ext4 keeps of one.
+const maxLabel = 16
+
+// label is that of the store's file system: the one that the init looks for.
+func (c *Config) label() string {
+	if ref, err := boot.ParseStoreRef(c.Store); err == nil && ref.Device.Kind == boot.ByLabel {
+		return ref.Device.Value
+	}
+	return storeLabel
+}
 
 // firstSerial is the serial of the one deployment in a store that build makes.
 const firstSerial = "1"
@@ -51,7 +62,7 @@ type placed struct{ name, from string }
 // makeStore writes an ext4 file system with a store in it to the file outStore in the directory dir, with room for a state. mke2fs makes it empty and
 // debugfs fills it, in our order and without root: mke2fs -d would take over owners, change times and the order of a
 // directory of the host.
-func makeStore(ctx context.Context, tools map[string]string, dir string, files []placed, manifest []byte, state int64, epoch time.Time) error {
+func makeStore(ctx context.Context, tools map[string]string, dir, label string, files []placed, manifest []byte, state int64, epoch time.Time) error {
 	inodes := storeInodes + state/bytesInode
 	size, err := storeSize(dir, files, state, inodes)
 	if err != nil {
@@ -69,7 +80,7 @@ func makeStore(ctx context.Context, tools map[string]string, dir string, files [
 		// 0 would mean the time of day.
 		"E2FSPROGS_FAKE_TIME=" + strconv.FormatInt(max(1, epoch.Unix()), 10),
 	}
-	mke2fs := command{dir: dir, env: env, argv: []string{tools["mke2fs"], "-q", "-F", "-t", "ext4", "-L", storeLabel, "-U", id,
+	mke2fs := command{dir: dir, env: env, argv: []string{tools["mke2fs"], "-q", "-F", "-t", "ext4", "-L", label, "-U", id,
 		"-E", "hash_seed=" + id + ",root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,nodiscard",
 		"-m", "0", "-N", strconv.FormatInt(inodes, 10), "-J", "size=" + strconv.Itoa(storeJournal>>20), outStore, strconv.FormatInt(size/1024, 10) + "k"}}
 	if err := mke2fs.run(ctx); err != nil {

@@ -12,7 +12,8 @@ import (
 type Image interface {
 	io.ReadCloser
 	Size() int64
-	Head() []byte // its first bytes, headSize at most; reading begins with them all the same
+	Head() []byte               // its first bytes, headSize at most; reading begins with them all the same
+	Stat() (os.FileInfo, error) // of the file that it is read from
 }
 
 // headSize is more than any partition table takes, and where partitions begin.
@@ -35,7 +36,7 @@ var packed = []struct{ magic, remedy string }{
 	{"\xfd7zXZ\x00", "compressed (xz): unxz -k %[1]s, and write what comes of it"},
 }
 
-// Open opens an image.
+// Open opens an image. It refuses one that is damaged or cut off, as far as its first MiB and its size tell.
 func Open(path string) (Image, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -57,6 +58,9 @@ func Open(path string) (Image, error) {
 		if err == nil && (u.size == 0 || u.size%sectorSize != 0) {
 			err = fmt.Errorf("%s holds no image of a disk: its %d bytes are no whole number of sectors", path, u.size)
 		}
+		if err == nil {
+			err = checkWhole(path, u.head, u.size)
+		}
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
@@ -69,6 +73,9 @@ func Open(path string) (Image, error) {
 	}
 	if p.size == 0 || p.size%sectorSize != 0 {
 		return nil, errors.Join(fmt.Errorf("%s is no image of a disk: its %d bytes are no whole number of sectors", path, p.size), f.Close())
+	}
+	if err := checkWhole(path, p.head, p.size); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return p, nil
 }

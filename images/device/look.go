@@ -32,7 +32,8 @@ type Target struct {
 	InUse     []string `json:"in-use"` // why it may not be written to
 	File      bool     `json:"file"`
 
-	number uint64
+	number  uint64
+	backing []fileID // files that it keeps its bytes in
 }
 
 // Part is what a device or one of its partitions holds.
@@ -86,7 +87,7 @@ func (s system) look(path string) (Target, error) {
 		t.Serial = line(disk, "serial")
 	}
 	t.Transport = transport(disk)
-	t.Holds = s.holds(dir, t)
+	t.Holds, t.backing = s.holds(dir, t), s.backing(dir)
 	t.InUse, err = s.uses(dir)
 	return t, err
 }

@@ -51,6 +51,8 @@ func openZstd(f *os.File, begins []byte) (*unpacked, error) {
 func (u *unpacked) Size() int64  { return u.size }
 func (u *unpacked) Head() []byte { return u.head }
 
+func (u *unpacked) Stat() (os.FileInfo, error) { return u.file.Stat() }
+
 // Read fails where the content is not as long as the frame says.
 func (u *unpacked) Read(b []byte) (int, error) {
 	n, err := u.from.Read(b)

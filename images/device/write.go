@@ -47,7 +47,7 @@ func (s Spec) Check() error {
 	if t.Disk != "" && !s.Partition {
 		errs = append(errs, fmt.Errorf("%s is a partition of /dev/%s: name the disk, or give --partition if a partition is meant", t.Path, t.Disk))
 	}
-	errs = append(errs, checkFit(s.Image.Head(), s.Image.Size(), t))
+	errs = append(errs, s.checkSource(), checkFit(s.Image.Head(), s.Image.Size(), t))
 	if s.KeepState {
 		_, err := s.kept()
 		errs = append(errs, err)
@@ -64,16 +64,20 @@ func (s Spec) Check() error {
 //   - it is read back from the device and compared
 //   - the kernel reads the table
 //
-// The error wraps ErrIncomplete when something was written and not all of it.
+// The error wraps ErrIncomplete when something was written and not all of it. A file that was made for it is removed then.
 func Write(ctx context.Context, s Spec) (err error) {
 	if err := s.Check(); err != nil {
 		return err
 	}
 	flags := os.O_RDWR | unix.O_CLOEXEC | unix.O_EXCL
 	if s.Target.File {
-		flags = os.O_RDWR | unix.O_CLOEXEC | os.O_CREATE
+		flags = os.O_RDWR | unix.O_CLOEXEC
 	}
-	f, err := os.OpenFile(s.Target.Path, flags, 0o644)
+	f, err := os.OpenFile(s.Target.Path, flags, 0)
+	made := s.Target.File && errors.Is(err, os.ErrNotExist)
+	if made {
+		f, err = os.OpenFile(s.Target.Path, flags|os.O_CREATE|os.O_EXCL, 0o644)
+	}
 	if errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("%s is in use by the kernel, which does not say for what (a file system of several devices, or another program that writes to it): %w", s.Target.Path, err)
 	}
@@ -89,7 +93,14 @@ func Write(ctx context.Context, s Spec) (err error) {
 		return fmt.Errorf("%s is another device than a moment ago: look again", s.Target.Path)
 	}
 	w := writer{f: f, s: s, ctx: ctx}
-	if err := w.write(); err != nil {
+	err = w.write()
+	if errors.Is(err, errItself) {
+		return fmt.Errorf("write to %s: %w", s.Target.Path, err)
+	}
+	if err != nil {
+		if made {
+			return errors.Join(fmt.Errorf("write to %s: %w; the part of it is removed", s.Target.Path, err), os.Remove(s.Target.Path))
+		}
 		return fmt.Errorf("write to %s: %w; %w", s.Target.Path, err, ErrIncomplete)
 	}
 	if !s.NoVerify {
@@ -127,6 +138,12 @@ func (w *writer) write() error {
 	}
 	if err := w.f.Sync(); err != nil {
 		return err
+	}
+	if !w.s.KeepState && w.s.clearedSource() {
+		if err := errors.Join(w.put(w.s.Image.Head(), 0), w.f.Sync()); err != nil {
+			return err
+		}
+		return errItself
 	}
 	var first []byte
 	for at := int64(0); at < size; at += chunk {

@@ -78,7 +78,7 @@ func (r Report) WriteText(w io.Writer) error {
 // Add builds the initramfs for a kernel and puts it into the boot menus of the system, in place of a former one.
 func Add(ctx context.Context, s Spec) (Report, error) {
 	r := Report{Release: s.Release, DryRun: s.DryRun, Changes: []string{}, Notes: []string{}}
-	if err := s.protected(); err != nil {
+	if err := errors.Join(s.checkWords(), s.protected()); err != nil {
 		return r, err
 	}
 	menus, err := menusOf(s.Root)

@@ -217,6 +217,7 @@ func TestWhatCannotBeAddedIsRefusedBeforeAnythingIsDone(t *testing.T) {
 		"a root on LVM":                   {map[string]string{grubConfig: debianGrub, "etc/fstab": "/dev/mapper/vg-root / ext4 defaults 0 1\n"}, "6.1.0-18-amd64", "LVM"},
 		"a /usr of its own":               {map[string]string{grubConfig: debianGrub, "etc/fstab": "UUID=1 / ext4 defaults 0 1\nUUID=2 /usr ext4 defaults 0 1\n"}, "6.1.0-18-amd64", "/usr"},
 		"a root that fstab does not name": {map[string]string{grubConfig: debianGrub}, "6.1.0-18-amd64", "--device"},
+		"a fstab without a root":          {map[string]string{grubConfig: debianGrub, "etc/fstab": "UUID=2 /home ext4 defaults 0 1\n"}, "6.1.0-18-amd64", "--device"},
 		"a file system that cannot be":    {map[string]string{grubConfig: debianGrub, "etc/fstab": "UUID=1 / zfs defaults 0 1\n"}, "6.1.0-18-amd64", "zfs"},
 		"a kernel that is not there":      {map[string]string{grubConfig: debianGrub, "etc/fstab": "UUID=1 / ext4 defaults 0 1\n", "boot/vmlinuz-6.1.0-9-amd64": ""}, "6.1.0-18-amd64", "the kernels of this system: 6.1.0-9-amd64"},
 	} {
@@ -234,10 +235,64 @@ func TestWhatCannotBeAddedIsRefusedBeforeAnythingIsDone(t *testing.T) {
 	}
 }
 
+func TestWordsThatAMenuOrTheInitWouldNotTakeAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		words, want string
+		shell       bool
+	}{
+		"none":                           {"", "", false},
+		"a word of ours":                 {"veneer.debug quiet", "", false},
+		"an upper on a device":           {"veneer.upper=persistent veneer.state=LABEL=UPPER", "", false},
+		"overlayroot":                    {"overlayroot=device:dev=LABEL=UPPER,recurse=0 systemd.unit=a@b:c.target", "", false},
+		"a shell that is there":          {"veneer.break=switch-root", "", true},
+		"a line of its own":              {"a\nmenuentry evil {\nreboot\n}", `does not take '\n'`, false},
+		"a tab":                          {"a\tb", "does not take", false},
+		"a command":                      {"quiet; reboot", "does not take ';'", false},
+		"a quote without its other half": {"it's", "does not take", false},
+		"double quotes":                  {`x="a b"`, "does not take", false},
+		"a variable":                     {"x=$root", "does not take '$'", false},
+		"a backslash":                    {`a\b`, "does not take", false},
+		"braces":                         {"{ }", "does not take '{'", false},
+		"a remark":                       {"a #b", "does not take '#'", false},
+		"a parameter that is none":       {"veneer.junk=1", "no such parameter", false},
+		"a value that is none":           {"veneer.upper=tmpfs:size=no", "veneer.upper", false},
+		"the network":                    {"veneer.url=http://x/", "no network", false},
+		"no overlay":                     {"overlayroot=disabled", "nothing says what the upper is", false},
+		"an encrypted overlay":           {"overlayroot=crypt:dev=/dev/sda3", "encrypted upper", false},
+		"an upper that is kept nowhere":  {"veneer.upper=persistent", "veneer.state=DEVICE", false},
+		"an upper in the store":          {"veneer.upper=persistent veneer.state=store", "veneer.state=DEVICE", false},
+		"a medium of others":             {"boot=live", "names a medium", false},
+		"a shell that is not there":      {"veneer.on-fail=shell", "--rescue-shell", false},
+		"a stop without a shell":         {"veneer.break=switch-root", "--rescue-shell", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := system(t, map[string]string{grubConfig: debianGrub})
+			before := snapshot(t, root)
+			s := Spec{Root: root, Release: "6.1.0-18-amd64", Append: c.words, Shell: c.shell}
+			if err := s.checkWords(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("checkWords() = %v, want %q", err, c.want)
+			}
+			if _, err := Add(t.Context(), s); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Add() = %v, want %q", err, c.want)
+			}
+			if diff := cmp.Diff(before, snapshot(t, root)); diff != "" {
+				t.Errorf("and something was changed:\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestABrokenMarkIsNotGuessedAt(t *testing.T) {
 	root := system(t, map[string]string{grubConfig: debianGrub, grubCustom: grubBegin + "menuentry 'x' {\n"})
 	if _, err := Remove(Spec{Root: root}); err == nil || !strings.Contains(err.Error(), "mend the file") {
 		t.Errorf("Remove() = %v, want a refusal", err)
+	}
+}
+
+func TestARootWhoseFileSystemNothingTellsIsRefusedWithARemedy(t *testing.T) {
+	root := system(t, map[string]string{"etc/fstab": "# empty\n"})
+	if _, err := rootOf(Spec{Root: root, Device: "LABEL=root"}); err == nil || !strings.Contains(err.Error(), "give it one (LABEL=root / ext4 ") {
+		t.Errorf("rootOf() = %v, want the line that is missing", err)
 	}
 }
 

@@ -58,6 +58,8 @@ func rootOf(s Spec) (rootFS, error) {
 	}
 	switch r.fsType {
 	case "ext4", "btrfs", "xfs":
+	case "":
+		return r, fmt.Errorf("%s has no line for /, which tells the file system of %s: give it one (%s / ext4 defaults 0 1)", filepath.Join(s.Root, "etc/fstab"), r.ref, r.ref)
 	default:
 		return r, fmt.Errorf("the root is on %q: it can be ext4, btrfs or xfs", r.fsType)
 	}
