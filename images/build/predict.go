@@ -48,7 +48,8 @@ func (p Prediction) WriteText(w io.Writer) error {
 // stubRegister is the one that systemd-stub extends by the UKI, in the UAPI group's registry.
 const stubRegister = 11
 
-// Predict computes what the boot of a build output leaves in the registers. Register 11 is there twice where an ISO has a UKI of its own.
+// Predict computes what the boot of a build output leaves in the registers. Register 11 is there once for each UKI:
+// an ISO and a directory for a server have one of their own.
 func Predict(ctx context.Context, dir string) (Prediction, error) {
 	p := Prediction{Registers: []Register{}, Notes: []string{}}
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
@@ -79,10 +80,14 @@ func Predict(ctx context.Context, dir string) (Prediction, error) {
 	if err != nil {
 		return p, err
 	}
+	net, err := readSmall(filepath.Join(dir, outNetboot, outUKI), maxUKI)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return p, err
+	}
 	for _, u := range []struct {
 		name    string
 		program []byte
-	}{{outUKI + " or of the disk", program}, {outISO, isos}} {
+	}{{outUKI + " or of the disk", program}, {outISO, isos}, {outNetboot + "/" + outUKI, net}} {
 		if u.program == nil {
 			continue
 		}
@@ -94,7 +99,7 @@ func Predict(ctx context.Context, dir string) (Prediction, error) {
 		if err != nil {
 			return p, fmt.Errorf("%s, the UKI %s: %w", dir, u.name, err)
 		}
-		if isos != nil {
+		if isos != nil || net != nil {
 			r.What += " of " + u.name
 		}
 		p.Registers = append(p.Registers, r)
