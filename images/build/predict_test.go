@@ -79,7 +79,9 @@ func TestEachUKIOfAnOutputIsPredictedWhereverItLies(t *testing.T) {
 	if err != nil || len(got.Registers) != 2 || own == iso || got.Registers[0].SHA256 != own || got.Registers[1].SHA256 != iso {
 		t.Errorf("with a disk: %+v, %v; want %s and %s", got, err, own, iso)
 	}
-	net, err := Predict(t.Context(), p.build(t, func(s *Spec) { s.Config.Outputs, s.Config.Variant, s.Config.Boot.URL = []string{"disk", "netboot"}, "net", "http://boot.example/" }))
+	net, err := Predict(t.Context(), p.build(t, func(s *Spec) {
+		s.Config.Outputs, s.Config.Variant, s.Config.Boot.URL = []string{"disk", "netboot"}, "net", "http://boot.example/"
+	}))
 	if err != nil || len(net.Registers) != 2 || net.Registers[0].SHA256 == net.Registers[1].SHA256 || !strings.HasSuffix(net.Registers[1].What, "of netboot/uki.efi") {
 		t.Errorf("for a server: %+v, %v", net, err)
 	}
