@@ -98,7 +98,7 @@ func TestWhatThisVersionCannotDoIsRefused(t *testing.T) {
 		"veneer.on-fail=shell":    `on-fail=shell needs a rescue shell, and this initramfs was built without one`,
 		"veneer.break=stack-root": `veneer.break= needs a rescue shell, and this initramfs was built without one`,
 		"veneer.verify=none":      `veneer.verify=none: this initramfs was not built with allow-unsigned`,
-		"veneer.toram":            `copying the images to RAM is not supported by this version`,
+		"veneer.toram":            `veneer.toram: this initramfs has the smallest init; build with variant = "live" or "net"`,
 		"veneer.storr=LABEL=X":    `word \d+, "veneer.storr=LABEL=X": no such parameter`,
 	} {
 		t.Run(words, func(t *testing.T) {
