@@ -65,15 +65,6 @@ type Variant interface {
 	Settle(ctx context.Context, r *Runner, m Machine, env *Env, set *Set) error
 }
 
-// UpperRoom is what the writable layer in memory may grow to, in bytes; 0 where it persists.
-func (e *Env) UpperRoom(man images.Manifest) (int64, error) {
-	upper, err := chooseUpper(e.Config.Upper, man.Root)
-	if err != nil || upper.Kind == boot.UpperPersistent {
-		return 0, err
-	}
-	return upper.Size.Of(e.RAM), nil
-}
-
 // findSet finds the set to boot.
 func findSet(ctx, waiting context.Context, r *Runner, m Machine, env *Env) (set *Set, err error) {
 	v, mark := env.Variant, r.mark()

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // iso is a directory in an ISO 9660 file system. xorriso(1) tells where files lie in it, so that nothing has to be mounted and nothing
@@ -106,7 +105,8 @@ func (i *iso) Stat(name string) (fs.FileInfo, error) {
 // Open returns a directory that can be listed, or a file that can be read at any offset.
 func (i *iso) Open(name string) (fs.File, error) {
 	full := path.Join(i.dir, name)
-	f := &isoFile{i: i, name: full, extents: i.files[full], size: i.sizes[full]}
+	f := &isoFile{innerFile: innerFile{name: full, size: i.sizes[full]}, i: i, extents: i.files[full]}
+	f.content = f
 	if f.extents != nil {
 		return f, nil
 	}
@@ -121,32 +121,9 @@ func (i *iso) Open(name string) (fs.File, error) {
 
 // isoFile is an open file or directory.
 type isoFile struct {
+	innerFile
 	i       *iso
-	name    string
-	mode    fs.FileMode
-	size    int64
 	extents []isoExtent
-	offset  int64 // of Read
-}
-
-func (f *isoFile) Close() error               { return nil }
-func (f *isoFile) Stat() (fs.FileInfo, error) { return f, nil }
-func (f *isoFile) Name() string               { return path.Base(f.name) }
-func (f *isoFile) Size() int64                { return f.size }
-func (f *isoFile) Mode() fs.FileMode          { return f.mode }
-func (f *isoFile) ModTime() time.Time         { return time.Time{} }
-func (f *isoFile) IsDir() bool                { return f.mode.IsDir() }
-func (f *isoFile) Sys() any                   { return nil }
-func (f *isoFile) Type() fs.FileMode          { return f.mode }
-func (f *isoFile) Info() (fs.FileInfo, error) { return f, nil }
-
-func (f *isoFile) Read(b []byte) (int, error) {
-	n, err := f.ReadAt(b[:min(int64(len(b)), max(0, f.size-f.offset))], f.offset)
-	f.offset += int64(n)
-	if n == 0 && err == nil && len(b) > 0 {
-		err = io.EOF
-	}
-	return n, err
 }
 
 func (f *isoFile) ReadAt(b []byte, offset int64) (n int, err error) {
@@ -178,7 +155,7 @@ func (f *isoFile) ReadDir(most int) ([]fs.DirEntry, error) {
 	}
 	var list []fs.DirEntry
 	for name, dir := range dirs {
-		e := &isoFile{i: f.i, name: path.Join(f.name, name)}
+		e := &innerFile{name: path.Join(f.name, name)}
 		if dir {
 			e.mode = fs.ModeDir
 		}

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"veneer/images"
 )
@@ -142,7 +141,8 @@ func (e *ext4) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &ext4File{e: e, name: name}
+	f := &ext4File{innerFile: innerFile{name: name}, e: e}
+	f.content = f
 	kind, size := statType.FindStringSubmatch(text), statSize.FindStringSubmatch(text)
 	if kind == nil || size == nil {
 		return nil, &fs.PathError{Op: "read", Path: e.at(name), Err: errors.New("debugfs says nothing about it that veneer understands")}
@@ -200,32 +200,9 @@ func parseExtents(text string) ([]ext4Extent, error) {
 
 // ext4File is an open file or directory.
 type ext4File struct {
+	innerFile
 	e       *ext4
-	name    string
-	mode    fs.FileMode
-	size    int64
 	extents []ext4Extent // in order
-	offset  int64        // of Read
-}
-
-func (f *ext4File) Close() error               { return nil }
-func (f *ext4File) Stat() (fs.FileInfo, error) { return f, nil }
-func (f *ext4File) Name() string               { return path.Base(f.name) }
-func (f *ext4File) Size() int64                { return f.size }
-func (f *ext4File) Mode() fs.FileMode          { return f.mode }
-func (f *ext4File) ModTime() time.Time         { return time.Time{} }
-func (f *ext4File) IsDir() bool                { return f.mode.IsDir() }
-func (f *ext4File) Sys() any                   { return nil }
-func (f *ext4File) Type() fs.FileMode          { return f.mode }
-func (f *ext4File) Info() (fs.FileInfo, error) { return f, nil }
-
-func (f *ext4File) Read(b []byte) (int, error) {
-	n, err := f.ReadAt(b[:min(int64(len(b)), max(0, f.size-f.offset))], f.offset)
-	f.offset += int64(n)
-	if n == 0 && err == nil && len(b) > 0 {
-		err = io.EOF
-	}
-	return n, err
 }
 
 // ReadAt reads from the image, and zeros where the file has a hole.
@@ -273,7 +250,7 @@ func (f *ext4File) ReadDir(most int) ([]fs.DirEntry, error) {
 		if len(field) != 8 || field[5] == "." || field[5] == ".." || most > 0 && len(list) == most {
 			continue
 		}
-		entry := &ext4File{e: f.e, name: field[5], mode: fs.ModeIrregular}
+		entry := &innerFile{name: field[5], mode: fs.ModeIrregular}
 		switch mode, _ := strconv.ParseUint(field[2], 8, 32); mode &^ 0o7777 {
 		case 0o040000:
 			entry.mode = fs.ModeDir

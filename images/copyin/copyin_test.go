@@ -3,10 +3,8 @@ package copyin
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,32 +13,8 @@ import (
 
 	"veneer/images"
 	"veneer/images/verity"
+	"veneer/images/verity/veritytest"
 )
-
-// newImage makes an image and returns its bytes.
-func newImage(t *testing.T, blocks int) (images.Image, []byte) {
-	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	data := make([]byte, blocks*verity.BlockSize)
-	_, _ = rand.NewChaCha8([32]byte{1}).Read(data) // never fails
-	if _, err := f.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	r, err := verity.Append(t.Context(), f, verity.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	content, err := os.ReadFile(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return images.Image{Role: images.RoleBase, Name: "base", ID: hex.EncodeToString(r.Root[:]), Size: r.Size, FileSystem: "squashfs",
-		Verity: images.Verity{Algorithm: "sha256", BlockSize: verity.BlockSize, DataBlocks: r.DataBlocks, HashOffset: r.HashOffset}}, content
-}
 
 func newCopy(t *testing.T, img images.Image, holds []byte) (*Copy, string) {
 	t.Helper()
@@ -61,7 +35,7 @@ func newCopy(t *testing.T, img images.Image, holds []byte) (*Copy, string) {
 }
 
 func TestACopyIsTheImage(t *testing.T) {
-	img, content := newImage(t, 700)
+	img, _, content := veritytest.Image(t, 700)
 	c, name := newCopy(t, img, nil)
 	if err := c.From(t.Context(), iotest.HalfReader(bytes.NewReader(append(content, "behind its end"...)))); err != nil {
 		t.Fatal(err)
@@ -72,7 +46,7 @@ func TestACopyIsTheImage(t *testing.T) {
 }
 
 func TestAChangedByteIsRefusedBeforeTheEnd(t *testing.T) {
-	img, content := newImage(t, 700)
+	img, _, content := veritytest.Image(t, 700)
 	for _, at := range []int{0, 699*verity.BlockSize + 5, len(content) - 1} {
 		c, _ := newCopy(t, img, nil)
 		content[at] ^= 4
@@ -84,7 +58,7 @@ func TestAChangedByteIsRefusedBeforeTheEnd(t *testing.T) {
 }
 
 func TestTheWrongBlockIsNamedWhereTheSourceCanBeReadAgain(t *testing.T) {
-	img, content := newImage(t, 700)
+	img, _, content := veritytest.Image(t, 700)
 	for name, c := range map[string]struct {
 		at   int
 		want string
@@ -118,7 +92,7 @@ func TestTheWrongBlockIsNamedWhereTheSourceCanBeReadAgain(t *testing.T) {
 }
 
 func TestACutCopyIsResumedWhereItEnded(t *testing.T) {
-	img, content := newImage(t, 700)
+	img, _, content := veritytest.Image(t, 700)
 	for name, held := range map[string]int{"nothing": 0, "a part": 300*verity.BlockSize + 77, "all of the data": 700 * verity.BlockSize, "all but a byte": len(content) - 1, "all": len(content)} {
 		t.Run(name, func(t *testing.T) {
 			c, file := newCopy(t, img, content[:held])
@@ -137,7 +111,7 @@ func TestACutCopyIsResumedWhereItEnded(t *testing.T) {
 }
 
 func TestWhatAPowerCutMayHaveLeftUnwrittenIsFetchedAgain(t *testing.T) {
-	img, content := newImage(t, 3000)
+	img, _, content := veritytest.Image(t, 3000)
 	holed := bytes.Clone(content[:11<<20])
 	clear(holed[8<<20:]) // the file had its length already, and its data not yet
 	c, file := newCopy(t, img, holed)
@@ -155,7 +129,7 @@ func TestWhatAPowerCutMayHaveLeftUnwrittenIsFetchedAgain(t *testing.T) {
 }
 
 func TestWhatIsNoBeginningOfTheImageIsThrownAway(t *testing.T) {
-	img, content := newImage(t, 700)
+	img, _, content := veritytest.Image(t, 700)
 	wrong := bytes.Clone(content)
 	wrong[8] ^= 1
 	c, _ := newCopy(t, img, wrong[:700*verity.BlockSize])
@@ -183,7 +157,7 @@ func TestWhatIsNoBeginningOfTheImageIsThrownAway(t *testing.T) {
 }
 
 func TestASourceThatEndsEarlyIsToldFromOneThatIsWrong(t *testing.T) {
-	img, content := newImage(t, 4)
+	img, _, content := veritytest.Image(t, 4)
 	c, _ := newCopy(t, img, nil)
 	if err := c.From(t.Context(), bytes.NewReader(content[:len(content)-1])); !errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrWrong) {
 		t.Errorf("From() = %v, want io.ErrUnexpectedEOF", err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"veneer/stage"
@@ -77,11 +76,8 @@ func (m *Machine) partLabel(d *blockDevice) string {
 // none lists what was there.
 func (m *Machine) none() error {
 	var seen []string
-	for _, name := range slices.Sorted(maps.Keys(m.devices)) {
-		seen = append(seen, m.devices[name].describe())
+	for _, d := range m.devices {
+		seen = append(seen, d.describe())
 	}
-	if len(seen) > maxListed {
-		seen = append(seen[:maxListed], fmt.Sprintf("and %d more", len(seen)-maxListed))
-	}
-	return fmt.Errorf("%w before the deadline (veneer.wait=); block devices: %s", stage.ErrNoDevice, strings.Join(seen, "; "))
+	return fmt.Errorf("%w before the deadline (veneer.wait=); %s", stage.ErrNoDevice, m.listed("block devices: ", seen, "no block device appeared"))
 }

@@ -279,11 +279,15 @@ func putIn(found []*blockDevice) []*blockDevice {
 }
 
 func twins(ref boot.DeviceRef, found []*blockDevice) error {
+	return fmt.Errorf("%w to %s, and choosing one would be luck: %s", stage.ErrTwins, ref, described(found))
+}
+
+func described(found []*blockDevice) string {
 	names := make([]string, len(found))
 	for i, d := range found {
 		names[i] = d.describe()
 	}
-	return fmt.Errorf("%w to %s, and choosing one would be luck: %s", stage.ErrTwins, ref, strings.Join(names, "; "))
+	return strings.Join(names, "; ")
 }
 
 // missing lists what was there instead.
@@ -292,18 +296,24 @@ func (m *Machine) missing(ref boot.DeviceRef) error {
 	for _, d := range m.devices {
 		seen = append(seen, d.describe())
 	}
+	list := m.listed("candidates, none of which answers: ", seen, "no block device appeared")
+	return fmt.Errorf("%w to %s before the deadline (veneer.wait=); %s", stage.ErrNoDevice, ref, list)
+}
+
+// listed is what was seen, sorted and bounded, or what none stands for, and which drivers did not load.
+func (m *Machine) listed(head string, seen []string, none string) string {
 	slices.Sort(seen)
 	if len(seen) > maxListed {
 		seen = append(seen[:maxListed], fmt.Sprintf("and %d more", len(seen)-maxListed))
 	}
-	list := "no block device appeared: is the driver of its bus in the initramfs?"
+	list := none + ": is the driver of its bus in the initramfs?"
 	if len(seen) > 0 {
-		list = "candidates, none of which answers: " + strings.Join(seen, "; ")
+		list = head + strings.Join(seen, "; ")
 	}
 	if len(m.failed) > 0 {
 		list += "; drivers that did not load: " + strings.Join(m.failed[:min(len(m.failed), maxListed)], "; ")
 	}
-	return fmt.Errorf("%w to %s before the deadline (veneer.wait=); %s", stage.ErrNoDevice, ref, list)
+	return list
 }
 
 // describe says what a candidate is, for the message that refuses it.

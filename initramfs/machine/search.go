@@ -118,11 +118,7 @@ func (d *blockDevice) device() stage.Device {
 }
 
 func twinFiles(what string, found []*blockDevice) error {
-	names := make([]string, len(found))
-	for i, d := range found {
-		names[i] = d.describe()
-	}
-	return fmt.Errorf("%w: each of them has %s, and choosing one would be luck; name the device, DEVICE:%s: %s", stage.ErrTwins, what, what, strings.Join(names, "; "))
+	return fmt.Errorf("%w: each of them has %s, and choosing one would be luck; name the device, DEVICE:%s: %s", stage.ErrTwins, what, what, described(found))
 }
 
 // nowhere says of each device why it is not the one.
@@ -133,17 +129,7 @@ func (m *Machine) nowhere(what string, asked map[*blockDevice]error) error {
 			seen = append(seen, d.describe()+": "+err.Error())
 		}
 	}
-	slices.Sort(seen)
-	if len(seen) > maxListed {
-		seen = append(seen[:maxListed], fmt.Sprintf("and %d more", len(seen)-maxListed))
-	}
-	list := "no device with a file system appeared: is the driver of its bus in the initramfs?"
-	if len(seen) > 0 {
-		list = "looked at: " + strings.Join(seen, "; ")
-	}
-	if len(m.failed) > 0 {
-		list += "; drivers that did not load: " + strings.Join(m.failed[:min(len(m.failed), maxListed)], "; ")
-	}
+	list := m.listed("looked at: ", seen, "no device with a file system appeared")
 	return fmt.Errorf("%w with the file %s before the deadline (veneer.wait=); %s", stage.ErrNoDevice, what, list)
 }
 

@@ -3,10 +3,8 @@ package live
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,28 +16,8 @@ import (
 	"veneer/images"
 	"veneer/images/copyin"
 	"veneer/images/verity"
+	"veneer/images/verity/veritytest"
 )
-
-// newImage makes an image in a file.
-func newImage(t *testing.T, blocks int) (images.Image, string) {
-	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	data := make([]byte, blocks*verity.BlockSize)
-	_, _ = rand.NewChaCha8([32]byte{byte(blocks)}).Read(data) // never fails
-	if _, err := f.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	r, err := verity.Append(t.Context(), f, verity.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return images.Image{Role: images.RoleBase, Name: "base", ID: hex.EncodeToString(r.Root[:]), Size: r.Size, FileSystem: "squashfs",
-		Verity: images.Verity{Algorithm: "sha256", BlockSize: verity.BlockSize, DataBlocks: r.DataBlocks, HashOffset: r.HashOffset}}, f.Name()
-}
 
 func read(t *testing.T, name string) []byte {
 	t.Helper()
@@ -54,7 +32,7 @@ func TestACopyHasTheBytesOfTheMediumWhateverTheirNumber(t *testing.T) {
 	for _, blocks := range []int{1, 2, 255, 256, 257, 1500} {
 		for _, unverified := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d blocks, unverified %v", blocks, unverified), func(t *testing.T) {
-				img, from := newImage(t, blocks)
+				img, from, _ := veritytest.Image(t, blocks)
 				to, last := filepath.Join(t.TempDir(), "copy"), int64(0)
 				err := Linux{}.Copy(t.Context(), Copying{From: from, To: to, Image: img, Unverified: unverified, Progress: func(at int64) {
 					if at <= last {
@@ -100,7 +78,7 @@ func TestAMediumThatIsWrongIsRefused(t *testing.T) {
 		}, "no such file", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			img, from := newImage(t, 1500)
+			img, from, _ := veritytest.Image(t, 1500)
 			c.spoil(t, from, &img)
 			err := Linux{}.Copy(t.Context(), Copying{From: from, To: filepath.Join(t.TempDir(), "copy"), Image: img, Progress: func(int64) {}})
 			if err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, copyin.ErrWrong) != c.wrong {
@@ -120,7 +98,7 @@ func flip(t *testing.T, name string, at int64) {
 }
 
 func TestACopyEndsWithItsContext(t *testing.T) {
-	img, from := newImage(t, 1500)
+	img, from, _ := veritytest.Image(t, 1500)
 	ctx, cancel := context.WithCancel(t.Context())
 	err := Linux{}.Copy(ctx, Copying{From: from, To: filepath.Join(t.TempDir(), "copy"), Image: img, Progress: func(int64) { cancel() }})
 	if !errors.Is(err, context.Canceled) {

@@ -3,10 +3,8 @@ package netboot
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,33 +17,8 @@ import (
 
 	"veneer/images"
 	"veneer/images/copyin"
-	"veneer/images/verity"
+	"veneer/images/verity/veritytest"
 )
-
-// newImage makes an image and returns its bytes.
-func newImage(t *testing.T, blocks int) (images.Image, []byte) {
-	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	data := make([]byte, blocks*verity.BlockSize)
-	_, _ = rand.NewChaCha8([32]byte{byte(blocks)}).Read(data) // never fails
-	if _, err := f.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	r, err := verity.Append(t.Context(), f, verity.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	content, err := os.ReadFile(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return images.Image{Role: images.RoleBase, Name: "base", ID: hex.EncodeToString(r.Root[:]), Size: r.Size, FileSystem: "squashfs",
-		Verity: images.Verity{Algorithm: "sha256", BlockSize: verity.BlockSize, DataBlocks: r.DataBlocks, HashOffset: r.HashOffset}}, content
-}
 
 // newCopy is a copy into a file that holds something already.
 func newCopy(t *testing.T, img images.Image, holds []byte) (*copyin.Copy, string) {
@@ -155,7 +128,7 @@ func status(code int) http.HandlerFunc {
 }
 
 func TestAnImageArrivesWhateverTheServerDoesOnTheWay(t *testing.T) {
-	img, content := newImage(t, 600)
+	img, _, content := veritytest.Image(t, 600)
 	half := len(content) / 2
 	longer := func(w http.ResponseWriter, r *http.Request) { // says nothing of its length, and sends more
 		w.(http.Flusher).Flush()
@@ -196,7 +169,7 @@ func TestAnImageArrivesWhateverTheServerDoesOnTheWay(t *testing.T) {
 }
 
 func TestWhatAServerCannotMakeGoodIsRefusedByName(t *testing.T) {
-	img, content := newImage(t, 600)
+	img, _, content := veritytest.Image(t, 600)
 	wrong := bytes.Clone(content)
 	wrong[len(wrong)/2] ^= 1
 	wrongTree := bytes.Clone(content)
@@ -247,7 +220,7 @@ func TestWhatAServerCannotMakeGoodIsRefusedByName(t *testing.T) {
 }
 
 func TestADiskThatHeldOtherBytesIsFilledAnew(t *testing.T) {
-	img, content := newImage(t, 600)
+	img, _, content := veritytest.Image(t, 600)
 	held := bytes.Clone(content[:len(content)/2])
 	held[5] ^= 1
 	s := serve(t, whole(content))
@@ -262,7 +235,7 @@ func TestADiskThatHeldOtherBytesIsFilledAnew(t *testing.T) {
 }
 
 func TestTheServerIsToldGoodByeWhenTheBootIsCalledOff(t *testing.T) {
-	img, content := newImage(t, 600)
+	img, _, content := veritytest.Image(t, 600)
 	s := serve(t, stallAt(100, whole(content)))
 	c, _ := client(t, s)
 	c.stall = time.Hour

@@ -64,10 +64,11 @@ func (v *Variant) Settle(ctx context.Context, r *stage.Runner, m stage.Machine, 
 
 // intoMemory makes a store in memory, after it is certain that it fits.
 func (v *Variant) intoMemory(ctx context.Context, r *stage.Runner, m stage.Machine, env *stage.Env, set *stage.Set) error {
-	upper, err := env.UpperRoom(set.Manifest)
+	_, size, err := stage.Writable(env, set.Manifest)
 	if err != nil {
 		return err
 	}
+	upper := size.Of(env.RAM)
 	b := copyin.Budget{Images: sizeOf(set.Manifest.Images), Upper: upper, Available: env.RAM}
 	if !env.Paper {
 		if b.Available, err = v.Memory(); err != nil {

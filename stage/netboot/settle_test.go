@@ -14,6 +14,7 @@ import (
 	"veneer/boot"
 	"veneer/images"
 	"veneer/images/copyin"
+	"veneer/images/verity/veritytest"
 	"veneer/stage"
 	"veneer/stage/paper"
 )
@@ -21,8 +22,8 @@ import (
 // newSet is a set of two images, and a server that has them.
 func newSet(t *testing.T) (*stage.Set, map[string][]byte) {
 	t.Helper()
-	one, first := newImage(t, 300)
-	two, second := newImage(t, 301)
+	one, _, first := veritytest.Image(t, 300)
+	two, _, second := veritytest.Image(t, 301)
 	set := &stage.Set{Serial: "7", Dir: filepath.Join(t.TempDir(), "veneer"), Manifest: images.Manifest{Images: []images.Image{one, two}}}
 	return set, map[string][]byte{"/" + images.ImagePath(one.ID): first, "/" + images.ImagePath(two.ID): second}
 }
@@ -97,7 +98,7 @@ func TestADeploymentIsInTheStoreWhenItsImagesAre(t *testing.T) {
 
 func TestWhatArrivedBeforeACutIsNotFetchedAgain(t *testing.T) {
 	set, content := newSet(t)
-	img, bytes := newImage(t, 4000)
+	img, _, bytes := veritytest.Image(t, 4000)
 	set.Manifest.Images[0], content["/"+images.ImagePath(img.ID)] = img, bytes
 	half := len(bytes) / 2
 	s := serve(t, stallAt(half, files(content)), files(content))

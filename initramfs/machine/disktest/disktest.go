@@ -1,5 +1,5 @@
-// Package disktest gives tests loop devices, and a mount namespace to use them in. Tests of initramfs/machine and stage/keeper/disk
-// use it; images and overlay/mount/mounttest sit below it.
+// Package disktest gives tests loop devices, and a mount namespace to use them in. Tests of initramfs/machine, images/device and
+// stage/keeper/disk use it; images and overlay/mount/mounttest sit below it.
 package disktest
 
 import (
@@ -37,7 +37,13 @@ func InNamespace(t *testing.T) bool {
 // Loop attaches a sparse file of that size as a loop device, for the rest of the test.
 func Loop(t *testing.T, size int64) string {
 	t.Helper()
-	f, err := os.OpenFile(filepath.Join(t.TempDir(), "disk"), os.O_RDWR|os.O_CREATE, 0o600)
+	return LoopOn(t, filepath.Join(t.TempDir(), "disk"), size)
+}
+
+// LoopOn is Loop on a file of that name.
+func LoopOn(t *testing.T, file string, size int64) string {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
